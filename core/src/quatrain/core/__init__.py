@@ -1,0 +1,1 @@
+"""Training, sealed bundles, inference, batch jobs and dashboards shared by every Quatrain app."""

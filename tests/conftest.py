@@ -1,0 +1,16 @@
+"""Fixtures for every test: a private home and cache, so that no test touches the user's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def quatrain_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a fresh Quatrain home that the environment of this test points to."""
+    home = tmp_path / "quatrain-home"
+    monkeypatch.setenv("QUATRAIN_CORE__HOME", str(home))
+    monkeypatch.setenv("QUATRAIN_CORE__CACHE", str(tmp_path / "quatrain-cache"))
+    return home

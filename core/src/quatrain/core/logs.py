@@ -42,3 +42,8 @@ def configure(*, verbosity: int = 0, json: bool | None = None) -> None:
 def bind(**values: str) -> None:
     """Add values such as run_id to every later log line of this context."""
     structlog.contextvars.bind_contextvars(**values)
+
+
+def unbind(*names: str) -> None:
+    """Remove bound values; unknown names are ignored."""
+    structlog.contextvars.unbind_contextvars(*names)

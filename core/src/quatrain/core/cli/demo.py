@@ -1,0 +1,73 @@
+"""`quatrain demo`: every installed app's main job on embedded data, in one table."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from quatrain.core.cli.options import Json, Quiet, Verbose, print_json, verbosity
+from quatrain.core.errors import UserError
+
+if TYPE_CHECKING:
+    from quatrain.core.demo import DemoRow
+
+Home = Annotated[Path, typer.Option("--home", help="Folder that keeps the demo's models, ledger and runs.")]
+
+
+def demo(
+    home: Home = Path(".demo"),
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Run every app's main job on embedded data and print the results."""
+    from quatrain.core import logs
+
+    logs.configure(verbosity=verbosity(quiet=quiet, verbose=verbose) if quiet or verbose else -1)
+    # Every room reads its places from the environment, so the demo never touches the user's own models.
+    os.environ["QUATRAIN_CORE__HOME"] = str(home.resolve())
+    points = sorted(entry_points(group="quatrain.demos"), key=lambda point: point.name)
+    if not points:
+        raise UserError("no app with a demo is installed; run `pip install quatrain-fintech` or `make install`")
+    rows = [row for point in points for row in _run(point, home.resolve())]
+    if json:
+        print_json({"rows": [vars(row) for row in rows]})
+    else:
+        _print_table(rows)
+        typer.echo(f"\nModels, scored files and runs are in {home}; see them with:", err=True)
+        typer.echo(f"  QUATRAIN_CORE__HOME={home.resolve()} quatrain dashboard", err=True)
+
+
+def _run(point: EntryPoint, home: Path) -> list[DemoRow]:
+    typer.echo(f"{point.name}: running the demo ...", err=True)
+    rows: list[DemoRow] = point.load()(home / "demo" / point.name)
+    return rows
+
+
+def _print_table(rows: list[DemoRow]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    names = list(dict.fromkeys(name for row in rows for name in row.metrics))
+    table = Table(title="Quatrain demo: SYNTHETIC data, generated on this machine", title_justify="left")
+    for header in ("app", "data", "model"):
+        table.add_column(header)
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(row.app, row.data, row.model, *(_cell(row, name) for name in names))
+    Console(width=None if os.isatty(1) else 120).print(table)
+
+
+def _cell(row: DemoRow, name: str) -> str:
+    if name not in row.metrics:
+        return ""
+    text = f"{row.metrics[name]:.3f}"
+    if name in row.intervals:
+        low, high = row.intervals[name]
+        text += f" [{low:.3f}, {high:.3f}]"
+    return text

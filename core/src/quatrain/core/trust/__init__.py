@@ -1,0 +1,1 @@
+"""Who made what: signing keys and the keys this machine trusts."""

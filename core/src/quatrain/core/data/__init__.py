@@ -1,0 +1,1 @@
+"""The data catalogue: what each set is, where it comes from, and a verified copy of it on this machine."""

@@ -1,0 +1,1 @@
+"""The batch engine under cron: lock, ledger, quarantine, atomic outputs and resume."""

@@ -169,7 +169,7 @@ def _take(place: Place, supplied: Path) -> None:
     place.discard()
     target = place.prepare()
     if supplied.is_dir():
-        shutil.copytree(supplied, target)
+        shutil.copytree(supplied, target, copy_function=shutil.copyfile)
     else:
         shutil.copyfile(supplied, target)
 

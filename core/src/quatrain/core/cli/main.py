@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from quatrain.core.cli import data, demo, models, runs
 from quatrain.core.errors import UserError
 
 app = typer.Typer(
@@ -16,6 +17,10 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command("demo")(demo.demo)
+app.add_typer(models.app, name="models")
+app.add_typer(runs.app, name="runs")
+app.add_typer(data.app, name="data")
 
 
 def main() -> None:

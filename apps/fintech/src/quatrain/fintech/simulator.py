@@ -11,16 +11,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import Field
 
 from quatrain.core.config import Config
+from quatrain.fintech.data.kernels import Array, numbered
 
 DAY_S = 86_400
 # Time of day: normal around noon, in seconds (handbook 3.2, generate_transactions_table).
@@ -115,22 +114,17 @@ def to_table(simulation: Simulation, *, metadata: dict[str, str]) -> pa.Table:
     """Return the simulation as a table with canonical columns, marked as synthetic."""
     start_us = int(simulation.start.timestamp()) * 1_000_000
     timestamp = pa.array(start_us + simulation.second * 1_000_000).cast(pa.timestamp("us", tz="UTC"))
-    columns: dict[str, pa.Array[Any]] = {
-        "transaction_id": _names("T", np.arange(len(simulation)), width=9),
+    columns: dict[str, Array] = {
+        "transaction_id": numbered("T", pa.array(np.arange(len(simulation))), width=9),
         "timestamp": timestamp,
-        "customer_id": _names("C", simulation.customer, width=6),
-        "terminal_id": _names("M", simulation.terminal, width=6),
+        "customer_id": numbered("C", pa.array(simulation.customer), width=6),
+        "terminal_id": numbered("M", pa.array(simulation.terminal), width=6),
         "amount": pa.array(simulation.amount),
         "is_fraud": pa.array(simulation.scenario > 0),
     }
     marks = {"quatrain.synthetic": "true", "quatrain.generator": "handbook-like"}
     marks |= {f"quatrain.generator.{key}": value for key, value in metadata.items()}
     return pa.table(columns).replace_schema_metadata(marks)
-
-
-def _names(prefix: str, numbers: Ints, *, width: int) -> pa.Array[Any]:
-    digits = pc.utf8_lpad(pa.array(numbers).cast(pa.string()), width=width, padding="0")
-    return pc.replace_substring_regex(digits, "^", prefix, max_replacements=1)
 
 
 def _terminals_in_reach(customers: Floats, terminals: Floats, *, radius: float) -> tuple[Ints, Ints]:

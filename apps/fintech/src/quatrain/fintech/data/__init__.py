@@ -1,0 +1,1 @@
+"""Transactions in: column mapping, file formats, validation row by row, tables and time splits; no torch."""

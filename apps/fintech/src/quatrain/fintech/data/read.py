@@ -1,0 +1,240 @@
+"""Clean transactions from one file, batch by batch; each bad row is rejected with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from quatrain.core.errors import BadDataError, nearest
+from quatrain.fintech.data import instants, kernels, parse
+from quatrain.fintech.data.columns import LABEL, REQUIRED, TYPES, ColumnMap
+from quatrain.fintech.data.kernels import Array, Mask
+from quatrain.fintech.data.parse import Parsed
+from quatrain.fintech.data.source import RawBatch, Reject, Source
+
+# Characters of the file's digest that made ids start with.
+_ID_DIGEST = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Which column of a file feeds which canonical column, and the extra columns to read."""
+
+    columns: dict[str, str]
+    extras: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """Every column of the file that is read."""
+        return [*self.columns.values(), *self.extras]
+
+
+def layout_for_training(source: Source, mapping: ColumnMap) -> Layout:
+    """Return the layout of a labelled file; a column that the mapping does not cover is refused."""
+    columns = _columns(source, mapping, wanted=(*REQUIRED, LABEL))
+    rest = [name for name in source.names if name not in columns.values() and name not in mapping.extra.ignore]
+    if mapping.extra.numeric == "all":
+        extras, unknown = _numeric_columns(source, rest)
+    else:
+        extras = tuple(mapping.extra.numeric)
+        unknown = tuple(name for name in rest if name not in extras)
+    _require(source, extras)
+    if unknown:
+        raise BadDataError(
+            f"{source.path.name} has columns that the mapping does not cover: {_with_nearest(unknown, TYPES)}; "
+            'list them in columns.toml under [extra] as numeric or ignore (numeric = "all" takes every number)'
+        )
+    return Layout(columns=columns, extras=extras)
+
+
+def layout_for_scoring(source: Source, mapping: ColumnMap, *, extras: Sequence[str]) -> Layout:
+    """Return the layout of an unlabelled file that has what the model needs; other columns are unknown, not fatal."""
+    columns = _columns(source, mapping, wanted=REQUIRED)
+    columns.pop(LABEL, None)
+    _require(source, extras)
+    known = {*columns.values(), *extras, *mapping.extra.ignore, mapping.source(LABEL)}
+    unknown = tuple(name for name in source.names if name not in known)
+    return Layout(columns=columns, extras=tuple(extras), unknown=unknown)
+
+
+def read_batches(source: Source, layout: Layout, mapping: ColumnMap, *, reject: Reject) -> Iterator[pa.RecordBatch]:
+    """Yield clean rows with the canonical columns that the layout has, then the extras as float64.
+
+    A row is rejected once, for its first problem. A `transaction_id` that the file does not have
+    is made of the file's digest and the row number, so a rerun makes the same one. Raises
+    BadDataError when the file is damaged, has no rows, or a column has a type that cannot hold
+    its values.
+    """
+    reader = _Reader(source, layout, mapping)
+    n_rows = 0
+    for raw in source.batches(layout.names, reject=reject):
+        n_rows += len(raw.rows)
+        yield reader.clean(raw, reject)
+    if n_rows == 0:
+        raise BadDataError(f"{source.path.name} has a header but no readable rows; was the export cut short?")
+
+
+class SeenIds:
+    """The ids met so far in a file, at eight bytes each."""
+
+    def __init__(self) -> None:
+        self._runs: list[NDArray[np.int64]] = []
+
+    def repeated(self, ids: Array) -> Mask:
+        """Return which of these ids were met before, here or in an earlier call, and remember them all."""
+        keys = np.fromiter(map(hash, ids.to_pylist()), dtype=np.int64, count=len(ids))
+        unique, first = np.unique(keys, return_index=True)
+        is_first = np.zeros(len(keys), dtype=bool)
+        is_first[first] = True
+        is_old = np.zeros(len(keys), dtype=bool)
+        for run in self._runs:
+            place = np.searchsorted(run, keys).clip(max=len(run) - 1)
+            is_old |= run[place] == keys
+        self._remember(unique)
+        return is_old | ~is_first
+
+    def _remember(self, run: NDArray[np.int64]) -> None:
+        # Runs double in length, as in a merge sort: few runs to search, each id moved log n times.
+        while self._runs and len(self._runs[-1]) <= 2 * len(run):
+            run = np.union1d(self._runs.pop(), run)
+        if len(run):
+            self._runs.append(run)
+
+
+class _Reader:
+    def __init__(self, source: Source, layout: Layout, mapping: ColumnMap) -> None:
+        self._source = source
+        self._layout = layout
+        self._mapping = mapping
+        self._seen = SeenIds()
+        self._has_zones = _has_zones(source, layout.columns["timestamp"])
+        self._prefix = source.digest()[:_ID_DIGEST] if "transaction_id" not in layout.columns else ""
+
+    def clean(self, raw: RawBatch, reject: Reject) -> pa.RecordBatch:
+        """Return the good rows; the others go to `reject`."""
+        parsed = {name: self._parse(name, raw) for name in self._layout.columns}
+        parsed |= {name: self._parse_extra(name, raw) for name in self._layout.extras}
+        verdict = _Verdict(raw, reject)
+        for name, column in parsed.items():
+            verdict.add(self._layout.columns.get(name, name), column.problems)
+        if "transaction_id" in parsed:
+            good = np.flatnonzero(verdict.is_good)
+            is_repeated = np.zeros(len(raw.rows), dtype=bool)
+            is_repeated[good] = self._seen.repeated(parsed["transaction_id"].values.take(good))
+            verdict.add(self._layout.columns["transaction_id"], (("repeated in this file", is_repeated),))
+        verdict.deliver()
+        values = {name: column.values for name, column in parsed.items()}
+        if "transaction_id" not in values:
+            values["transaction_id"] = self._made_ids(raw.rows)
+        ordered = [name for name in (*TYPES, *self._layout.extras) if name in values]
+        batch = pa.RecordBatch.from_arrays([values[name] for name in ordered], names=ordered)
+        return batch if verdict.is_good.all() else batch.filter(pa.array(verdict.is_good))
+
+    def _parse(self, canonical: str, raw: RawBatch) -> Parsed:
+        name = self._layout.columns[canonical]
+        array = raw.columns.column(name)
+        decimal = self._mapping.csv.decimal
+        if canonical == "timestamp":
+            form = self._mapping.timestamp
+            return instants.parse_timestamp(array, form, has_zones=self._has_zones, name=name, decimal=decimal)
+        if canonical == "amount":
+            return parse.parse_amount(array, decimal=decimal, name=name)
+        if canonical == LABEL:
+            return parse.parse_label(array, name=name)
+        return parse.parse_id(array, is_required=canonical == "transaction_id", name=name)
+
+    def _parse_extra(self, name: str, raw: RawBatch) -> Parsed:
+        return parse.parse_number(raw.columns.column(name), decimal=self._mapping.csv.decimal, name=name)
+
+    def _made_ids(self, rows: NDArray[np.int64]) -> Array:
+        return kernels.numbered(f"{self._prefix}-", pa.array(rows), width=9)
+
+
+class _Verdict:
+    """Per row the first problem found, if any."""
+
+    def __init__(self, raw: RawBatch, reject: Reject) -> None:
+        self._raw = raw
+        self._reject = reject
+        self._problems: list[tuple[str, str]] = []
+        self._code = np.zeros(len(raw.rows), dtype=np.int32)
+
+    @property
+    def is_good(self) -> Mask:
+        return np.asarray(self._code == 0)
+
+    def add(self, column: str, problems: Sequence[tuple[str, Mask]]) -> None:
+        for reason, mask in problems:
+            if mask.any():
+                self._problems.append((column, reason))
+                self._code[mask & self.is_good] = len(self._problems)
+
+    def deliver(self) -> None:
+        for index in np.flatnonzero(self._code):
+            column, reason = self._problems[self._code[index] - 1]
+            value = parse.shown(self._raw.columns.column(column), int(index))
+            self._reject(row=int(self._raw.rows[index]), reason=reason, column=column, value=value)
+
+
+def _columns(source: Source, mapping: ColumnMap, *, wanted: Sequence[str]) -> dict[str, str]:
+    # The label may be named in a mapping and absent from a file that is only scored.
+    named = [name for name in mapping.columns if name != LABEL or LABEL in wanted]
+    needed = {name: mapping.source(name) for name in TYPES if name in wanted or name in named}
+    missing = [name for name in needed.values() if name not in source.names]
+    if missing:
+        raise BadDataError(
+            f"{source.path.name} lacks {_with_nearest(missing, source.names)}; "
+            f"it has: {', '.join(source.names)}. Map its names to ours in a columns.toml and pass it with --columns"
+        )
+    optional = {name: name for name in TYPES if name not in needed and name in source.names}
+    return needed | optional
+
+
+def _require(source: Source, extras: Sequence[str]) -> None:
+    missing = [name for name in extras if name not in source.names]
+    if missing:
+        raise BadDataError(
+            f"{source.path.name} lacks the extra columns {_with_nearest(missing, source.names)}; "
+            f"it has: {', '.join(source.names)}"
+        )
+
+
+def _with_nearest(names: Sequence[str], known: Iterable[str]) -> str:
+    matches = {name: nearest(name, known) for name in names}
+    return ", ".join(f"{name} (near: {match})" if match else name for name, match in matches.items())
+
+
+def _numeric_columns(source: Source, names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return (columns whose first values are mostly numbers, the others)."""
+    if not names:
+        return (), ()
+    first = next(source.batches(names), None)
+    if first is None:
+        return tuple(names), ()
+    numeric = [name for name in names if _is_mostly_numbers(first.columns.column(name), source)]
+    return tuple(numeric), tuple(name for name in names if name not in numeric)
+
+
+def _is_mostly_numbers(array: Array, source: Source) -> bool:
+    if not kernels.is_text(array.type):
+        return kernels.is_number(array.type)
+    parsed = parse.parse_number(array, decimal=source.csv_format.decimal, name="")
+    masks = dict(parsed.problems)
+    n_present = len(array) - int(masks["missing"].sum())
+    return n_present > 0 and int(masks["not a number"].sum()) * 2 < n_present
+
+
+def _has_zones(source: Source, name: str) -> bool:
+    """Return whether any row's timestamp names its zone: one more pass, over one text column only."""
+    for raw in source.batches([name]):
+        array = raw.columns.column(name)
+        if not kernels.is_text(array.type):
+            return False
+        if instants.names_zone(array):
+            return True
+    return False

@@ -1,0 +1,173 @@
+"""A CSV or Parquet file as numbered batches of raw columns, in bounded memory."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal, Protocol, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pyarrow import csv
+
+from quatrain.core.errors import BadDataError
+from quatrain.fintech.data.columns import CsvFormat
+from quatrain.fintech.data.encoding import Utf8Stream
+from quatrain.fintech.data.kernels import REPLACEMENT
+
+# Read at a time from a CSV file; also the longest record that can be read.
+_CSV_BLOCK_BYTES = 4 << 20
+_PARQUET_ROWS = 65_536
+_PARQUET_MAGIC = b"PAR1"
+_SUFFIXES = {".csv": False, ".parquet": True, ".pq": True}
+SYNTHETIC_MARK = b"quatrain.synthetic"
+
+
+class Reject(Protocol):
+    """Where rejected rows go; `row` counts a file's records from 1, without the header."""
+
+    def __call__(self, *, row: int, reason: str, column: str | None = None, value: str | None = None) -> None:
+        """Record one rejected row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawBatch:
+    """Some rows of a file as they stand there; `rows` are their numbers."""
+
+    rows: NDArray[np.int64]
+    columns: pa.RecordBatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """An opened file: its columns are known, its rows are not read."""
+
+    path: Path
+    is_parquet: bool
+    csv_format: CsvFormat
+    names: tuple[str, ...]
+    is_synthetic: bool
+
+    def batches(self, names: Sequence[str], *, reject: Reject | None = None) -> Iterator[RawBatch]:
+        """Yield the named columns; CSV values are text, Parquet values have the file's types.
+
+        CSV records with a wrong number of values go to `reject`. Raises BadDataError when the
+        file turns out to be damaged, which may be after some batches.
+        """
+        with _explained(self.path):
+            yield from self._parquet(names) if self.is_parquet else self._csv(names, reject)
+
+    def digest(self) -> str:
+        """Return the sha256 of the file."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def _parquet(self, names: Sequence[str]) -> Iterator[RawBatch]:
+        first = 1
+        with pq.ParquetFile(self.path) as file:
+            for batch in file.iter_batches(_PARQUET_ROWS, columns=list(names), use_threads=False):
+                yield RawBatch(rows=np.arange(first, first + len(batch)), columns=batch.select(list(names)))
+                first += len(batch)
+
+    def _csv(self, names: Sequence[str], reject: Reject | None) -> Iterator[RawBatch]:
+        ragged: list[Any] = []
+        reported, first = 0, 1
+        with _csv_reader(self.path, self.csv_format, known=self.names, names=names, ragged=ragged) as reader:
+            for batch in reader:
+                # The header is record 1 to Arrow.
+                skipped = np.array([row.number - 1 for row in ragged], dtype=np.int64)
+                candidates = np.arange(first, first + len(batch) + len(skipped))
+                rows = np.setdiff1d(candidates, skipped, assume_unique=True)[: len(batch)]
+                first = int(rows[-1]) + 1 if len(rows) else first
+                reported = _report(ragged, reported, reject)
+                yield RawBatch(rows=rows, columns=batch)
+        _report(ragged, reported, reject)
+
+
+def open_source(path: Path, csv_format: CsvFormat) -> Source:
+    """Return the file's column names and format; raises BadDataError for what is no table."""
+    with _explained(path):
+        is_parquet = _is_parquet(path)
+        schema = pq.read_schema(path) if is_parquet else _csv_schema(path, csv_format)
+    names = tuple(schema.names)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise BadDataError(f"{path.name} has two columns named {', '.join(twice)}; rename one")
+    is_synthetic = (schema.metadata or {}).get(SYNTHETIC_MARK) == b"true"
+    return Source(path=path, is_parquet=is_parquet, csv_format=csv_format, names=names, is_synthetic=is_synthetic)
+
+
+def _csv_schema(path: Path, csv_format: CsvFormat) -> pa.Schema:
+    with _csv_reader(path, csv_format, known=(), names=(), ragged=[]) as reader:
+        schema = reader.schema
+    if any(REPLACEMENT in name for name in schema.names):
+        raise BadDataError(
+            f"the header of {path.name} is not {csv_format.encoding} text; say [csv] encoding in columns.toml"
+        )
+    if len(schema.names) == 1:
+        found = [mark for mark in (";", "\t", "|", ",") if mark in schema.names[0] and mark != csv_format.delimiter]
+        if found:
+            raise BadDataError(
+                f"{path.name} has one column when split at {csv_format.delimiter!r}; "
+                f"its header contains {found[0]!r}: say [csv] delimiter in columns.toml"
+            )
+    return schema
+
+
+def _is_parquet(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(4)
+    if not head:
+        raise BadDataError(f"{path.name} is empty (0 bytes)")
+    return _SUFFIXES.get(path.suffix.lower(), head == _PARQUET_MAGIC)
+
+
+@contextlib.contextmanager
+def _csv_reader(
+    path: Path, csv_format: CsvFormat, *, known: Sequence[str], names: Sequence[str], ragged: list[Any]
+) -> Iterator[csv.CSVStreamingReader]:
+    def skip(row: Any) -> Literal["skip"]:
+        ragged.append(row)
+        return "skip"
+
+    # Row numbers are exact only without threads.
+    reading = csv.ReadOptions(use_threads=False, block_size=_CSV_BLOCK_BYTES)
+    parsing = csv.ParseOptions(delimiter=csv_format.delimiter, newlines_in_values=True, invalid_row_handler=skip)
+    # Text, so that a bad value is this package's to judge, and checked once: the stream is valid UTF-8.
+    converting = csv.ConvertOptions(
+        column_types=dict.fromkeys(known, pa.string()),
+        include_columns=list(names),
+        strings_can_be_null=False,
+        check_utf8=False,
+    )
+    with Utf8Stream(path, encoding=csv_format.encoding) as stream:
+        # The stubs ask for more of a file than Arrow does, which only reads.
+        file = cast("IO[bytes]", stream)
+        yield csv.open_csv(file, read_options=reading, parse_options=parsing, convert_options=converting)
+
+
+def _report(ragged: list[Any], reported: int, reject: Reject | None) -> int:
+    if reject is not None:
+        for row in ragged[reported:]:
+            reason = f"expected {row.expected_columns} values, got {row.actual_columns}"
+            reject(row=row.number - 1, reason=reason, value=str(row.text)[:100])
+    return len(ragged)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn what Arrow raises for a damaged file into a BadDataError that names it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise BadDataError(f"{path} does not exist") from error
+    except (pa.ArrowException, OSError) as error:
+        text = str(error).partition("\n")[0][:300]
+        if "straddling" in text:
+            text = "a record is longer than 4 MB, or a quote is never closed"
+        raise BadDataError(f"{path.name} cannot be read to its end: {text}") from error

@@ -1,0 +1,169 @@
+"""Labelled transactions as one table in time order, and its split into past and future."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from quatrain.core.errors import BadDataError
+from quatrain.fintech.data.columns import LABEL, ColumnMap
+from quatrain.fintech.data.read import Layout, layout_for_training, read_batches
+from quatrain.fintech.data.source import open_source
+
+PATTERNS = ("*.csv", "*.parquet")
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass
+class Rejections:
+    """Counts rejected rows by reason, keeping the first few as examples."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: list[dict[str, object]] = field(default_factory=list)
+
+    def __call__(self, *, row: int, reason: str, column: str | None = None, value: str | None = None) -> None:
+        """Count one rejected row."""
+        where = f"{column}: {reason}" if column else reason
+        if self.counts[where] == 0:
+            self.examples.append({"row": row, "reason": reason, "column": column, "value": value})
+        self.counts[where] += 1
+
+    @property
+    def total(self) -> int:
+        """How many rows were rejected."""
+        return self.counts.total()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """Labelled transactions in the order (timestamp, transaction_id)."""
+
+    table: pa.Table
+    extras: tuple[str, ...]
+    # sha256 over the files' sha256s.
+    digest: str
+    rejections: Rejections
+    is_synthetic: bool
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.table)
+
+    @property
+    def label(self) -> NDArray[np.bool_]:
+        """Whether each row is fraud."""
+        return np.asarray(self.table[LABEL].to_numpy(), dtype=bool)
+
+    @property
+    def amount(self) -> NDArray[np.float64]:
+        """The amount of each row."""
+        return np.asarray(self.table["amount"].to_numpy(), dtype=np.float64)
+
+    @property
+    def timestamp_us(self) -> NDArray[np.int64]:
+        """Microseconds since 1970 of each row."""
+        return np.asarray(self.table["timestamp"].cast(pa.int64()).to_numpy(), dtype=np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Where each part lies in a table in time order."""
+
+    train: slice
+    valid: slice
+    test: slice
+
+
+def load_labelled(path: Path, mapping: ColumnMap, *, max_bad_ratio: float = 0.05) -> Labelled:
+    """Return a file's or folder's labelled rows.
+
+    Raises BadDataError when more than `max_bad_ratio` of the rows are bad, naming the reasons.
+    """
+    rejections = Rejections()
+    tables, digests, layouts, synthetic = [], [], [], []
+    for file in files_of(path):
+        source = open_source(file, mapping.csv)
+        layout = layout_for_training(source, mapping)
+        tables.append(pa.Table.from_batches(list(read_batches(source, layout, mapping, reject=rejections))))
+        digests.append(source.digest())
+        layouts.append(layout)
+        synthetic.append(source.is_synthetic)
+    _check_alike(layouts, path)
+    table = pa.concat_tables(tables)
+    _check_ratio(rejections, len(table), max_bad_ratio=max_bad_ratio, path=path)
+    return Labelled(
+        table=table.sort_by([("timestamp", "ascending"), ("transaction_id", "ascending")]).combine_chunks(),
+        extras=layouts[0].extras,
+        digest=hashlib.sha256("".join(digests).encode()).hexdigest(),
+        rejections=rejections,
+        is_synthetic=any(synthetic),
+    )
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the file itself, or a folder's CSV and Parquet files by name; raises BadDataError when there are none."""
+    if not path.is_dir():
+        return [path]
+    found = sorted({file for pattern in PATTERNS for file in path.glob(pattern)})
+    if not found:
+        raise BadDataError(f"{path} holds no file like {' or '.join(PATTERNS)}")
+    return found
+
+
+def split_by_time(timestamp_us: NDArray[np.int64], *, test_share: float, valid_share: float) -> Split:
+    """Return the last `test_share` of the rows as test, and of what is before it the last `valid_share` as valid.
+
+    A random split would let the model see the future. Rows of one instant stay together, in the
+    later part. Raises BadDataError when a part would be empty.
+    """
+    n_rows = len(timestamp_us)
+    test = _cut(timestamp_us, int((1 - test_share) * n_rows))
+    valid = _cut(timestamp_us[:test], int((1 - valid_share) * test))
+    if not 0 < valid < test < n_rows:
+        raise BadDataError(f"{n_rows} rows cannot be split by time into three parts; more rows or instants are needed")
+    return Split(train=slice(0, valid), valid=slice(valid, test), test=slice(test, n_rows))
+
+
+def time_folds(timestamp_us: NDArray[np.int64], *, n_folds: int, first_share: float) -> Iterator[tuple[slice, slice]]:
+    """Yield (train, valid) of an expanding window: each fold is validated on what came right after its past.
+
+    The first fold trains on `first_share` of the rows; the validation parts cover the rest in equal steps.
+    """
+    n_rows = len(timestamp_us)
+    edges = np.linspace(first_share, 1, n_folds + 1)
+    cuts = [*(_cut(timestamp_us, int(edge * n_rows)) for edge in edges[:-1]), n_rows]
+    for begin, end in itertools.pairwise(cuts):
+        if 0 < begin < end:
+            yield slice(0, begin), slice(begin, end)
+
+
+def _cut(timestamp_us: NDArray[np.int64], row: int) -> int:
+    if row >= len(timestamp_us):
+        return len(timestamp_us)
+    return int(np.searchsorted(timestamp_us, timestamp_us[row], side="left"))
+
+
+def _check_alike(layouts: Sequence[Layout], path: Path) -> None:
+    for layout in layouts[1:]:
+        if (set(layout.columns), layout.extras) != (set(layouts[0].columns), layouts[0].extras):
+            raise BadDataError(f"the files of {path} have different columns: {layouts[0].names} and {layout.names}")
+
+
+def _check_ratio(rejections: Rejections, n_good: int, *, max_bad_ratio: float, path: Path) -> None:
+    if not rejections.total:
+        return
+    ratio = rejections.total / (rejections.total + n_good)
+    reasons = ", ".join(f"{reason} ({count})" for reason, count in rejections.counts.most_common(5))
+    text = f"{path.name}: {rejections.total} of {rejections.total + n_good} rows are bad: {reasons}"
+    if ratio > max_bad_ratio:
+        raise BadDataError(f"{text}; at most {max_bad_ratio:.0%} may be: see `quatrain fintech data validate`")
+    _LOG.warning(text)

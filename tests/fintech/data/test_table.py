@@ -1,0 +1,87 @@
+"""Training tables are in time order, and splits never let the past see the future."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quatrain.core.errors import BadDataError
+from quatrain.fintech.data.columns import ColumnMap
+from quatrain.fintech.data.table import load_labelled, split_by_time, time_folds
+from quatrain.fintech.simulator import write_handbook_like
+
+HEADER = "transaction_id,timestamp,amount,is_fraud\n"
+
+
+def test_a_folder_is_one_table_in_time_order(tmp_path: Path) -> None:
+    """Rows of all files, by (timestamp, id), whatever the files' order."""
+    (tmp_path / "b.csv").write_text(HEADER + "b1,2026-01-01,1,0\nb0,2026-01-01,1,1\n")
+    (tmp_path / "a.csv").write_text(HEADER + "a1,2026-01-02,2,0\n")
+    (tmp_path / "notes.txt").write_text("not data")
+    labelled = load_labelled(tmp_path, ColumnMap())
+    assert labelled.table["transaction_id"].to_pylist() == ["b0", "b1", "a1"]
+    assert labelled.label.tolist() == [True, False, False]
+    assert not labelled.is_synthetic
+
+
+def test_the_simulators_file_is_known_as_synthetic(tmp_path: Path) -> None:
+    """The mark in the file's metadata reaches the table."""
+    path = tmp_path / "set.parquet"
+    write_handbook_like(path, seed=0, customers=20, terminals=20, days=5, radius=50.0)
+    labelled = load_labelled(path, ColumnMap())
+    assert labelled.is_synthetic
+    assert (np.diff(labelled.timestamp_us) >= 0).all()
+
+
+def test_too_many_bad_rows_stop_training(tmp_path: Path) -> None:
+    """The reasons are counted; a few bad rows are left out with a warning."""
+    path = tmp_path / "a.csv"
+    path.write_text(HEADER + "".join(f"t{i},2026-01-01,{-1 if i < 2 else 1},0\n" for i in range(20)))
+    with pytest.raises(BadDataError, match=r"2 of 20 rows are bad: amount: negative \(2\)"):
+        load_labelled(path, ColumnMap())
+    assert len(load_labelled(path, ColumnMap(), max_bad_ratio=0.1)) == 18
+
+
+def test_files_that_differ_are_refused(tmp_path: Path) -> None:
+    """A column that only some files have cannot be learned from."""
+    (tmp_path / "a.csv").write_text(HEADER + "a,2026-01-01,1,0\n")
+    (tmp_path / "b.csv").write_text("timestamp,amount,is_fraud\n2026-01-01,1,0\n")
+    with pytest.raises(BadDataError, match="have different columns"):
+        load_labelled(tmp_path, ColumnMap())
+    with pytest.raises(BadDataError, match="holds no file like"):
+        load_labelled(tmp_path / ".." / tmp_path.name / "..", ColumnMap())
+
+
+@settings(max_examples=60, deadline=None)
+@given(times=st.lists(st.integers(0, 30), min_size=4, max_size=80))
+def test_no_part_shares_an_instant_with_a_later_one(times: list[int]) -> None:
+    """Every training row is strictly before every validation row, and those before every test row."""
+    sorted_times = np.sort(np.array(times, dtype=np.int64))
+    try:
+        split = split_by_time(sorted_times, test_share=0.2, valid_share=0.2)
+    except BadDataError:
+        return
+    parts = [sorted_times[part] for part in (split.train, split.valid, split.test)]
+    assert sum(map(len, parts)) == len(times)
+    assert parts[0].max() < parts[1].min()
+    assert parts[1].max() < parts[2].min()
+    for train, valid in time_folds(sorted_times, n_folds=3, first_share=0.4):
+        assert sorted_times[train].max() < sorted_times[valid].min()
+
+
+def test_the_test_part_is_the_last_fifth() -> None:
+    """With distinct instants, the shares are exact."""
+    split = split_by_time(np.arange(100), test_share=0.2, valid_share=0.25)
+    assert (split.train, split.valid, split.test) == (slice(0, 60), slice(60, 80), slice(80, 100))
+    folds = list(time_folds(np.arange(100), n_folds=2, first_share=0.5))
+    assert folds == [(slice(0, 50), slice(50, 75)), (slice(0, 75), slice(75, 100))]
+
+
+def test_one_instant_cannot_be_split() -> None:
+    """A file of one moment has no past to learn from."""
+    with pytest.raises(BadDataError, match="cannot be split by time"):
+        split_by_time(np.zeros(10, dtype=np.int64), test_share=0.2, valid_share=0.2)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
+import secrets
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, BinaryIO
 
 from quatrain.core.bundle import manifest as manifests
 from quatrain.core.bundle.manifest import (
@@ -105,22 +105,22 @@ def pack(bundle: Bundle, target: Path) -> Path:
         contents = {name: source.read(name) for name in sorted(source.sizes)}
     if hashlib.sha256(contents[MANIFEST]).hexdigest() != bundle.digest:
         raise BundleError(f"{bundle.path} has changed since it was opened; open it again")
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
-    temporary = Path(name)
+    temporary = target.with_name(f".{target.name}-{secrets.token_hex(8)}")
     try:
-        with os.fdopen(descriptor, "wb") as stream:
+        with temporary.open("xb") as stream:
             _write_zip(stream, contents)
             stream.flush()
             os.fsync(stream.fileno())
         open_bundle(temporary)
-        temporary.chmod(0o644)
         temporary.replace(target)
+    except OSError as error:
+        raise BundleError(f"cannot write {target}: {error.strerror}; free space, or choose another path") from error
     finally:
         temporary.unlink(missing_ok=True)
     return target
 
 
-def _write_zip(stream: Any, contents: Mapping[str, bytes]) -> None:
+def _write_zip(stream: BinaryIO, contents: Mapping[str, bytes]) -> None:
     # Stored, not deflated: weights do not compress, and an honest zip then never looks like a bomb.
     with zipfile.ZipFile(stream, "w", compression=zipfile.ZIP_STORED) as archive:
         for name, content in contents.items():

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import secrets
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -119,21 +119,30 @@ def _software() -> dict[str, str]:
 
 def _write(path: Path, contents: Mapping[str, bytes], *, overwrite: bool) -> Bundle:
     _require_free(path, overwrite=overwrite)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
     try:
-        temporary.chmod(0o755)
-        for name, content in contents.items():
-            with (temporary / name).open("xb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-        _sync_folder(temporary)
-        open_bundle(temporary)
-        _move(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
+        temporary.mkdir()
+        try:
+            _fill(temporary, contents)
+            open_bundle(temporary)
+            _move(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise BundleError(
+            f"cannot write the bundle {path}: {error.strerror}; free space, or choose another path"
+        ) from error
     return open_bundle(path)
+
+
+def _fill(folder: Path, contents: Mapping[str, bytes]) -> None:
+    for name, content in contents.items():
+        with (folder / name).open("xb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+    _sync_folder(folder)
 
 
 def _require_free(path: Path, *, overwrite: bool) -> None:
@@ -150,9 +159,13 @@ def _require_free(path: Path, *, overwrite: bool) -> None:
 def _move(temporary: Path, path: Path) -> None:
     if path.is_dir() and any(path.iterdir()):
         # rename cannot replace a folder that holds files, so the old bundle steps aside first.
-        aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-old-"))
+        aside = path.with_name(f".{path.name}-old-{secrets.token_hex(8)}")
         path.rename(aside)
-        temporary.rename(path)
+        try:
+            temporary.rename(path)
+        except OSError:
+            aside.rename(path)
+            raise
         shutil.rmtree(aside)
     else:
         temporary.rename(path)

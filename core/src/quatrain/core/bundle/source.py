@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import struct
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
@@ -25,6 +26,8 @@ _ZIP_RATIO = 100
 _ZIP_DIRECTORY = 64 << 10
 # The record that ends a zip, without a comment: APPNOTE.TXT section 4.3.16.
 _ZIP_END = 22
+# What zipfile raises for bytes that are not a zip.
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, RuntimeError)
 _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -61,7 +64,7 @@ class Source(ABC):
                 yield stream
         except OSError as error:
             raise BundleError(f"cannot read {name} in {self.path}: {error.strerror or error}") from error
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        except _ZIP_ERRORS as error:
             raise BundleError(f"{name} in {self.path} is damaged: {error}; {RESTORE}") from error
 
     def _admit(self, name: str, size: int) -> None:
@@ -117,7 +120,7 @@ class _Zip(Source):
             self._archive = stack.enter_context(zipfile.ZipFile(file))
         except OSError as error:
             raise BundleError(f"cannot read the bundle {path}: {error.strerror or error}") from error
-        except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        except _ZIP_ERRORS as error:
             raise BundleError(f"{path} is not a whole zip file: {error}; {RESTORE}") from error
         for member in self._archive.infolist():
             self._require_plain(member)
@@ -142,8 +145,9 @@ class _Zip(Source):
 
     def _require_plain(self, member: zipfile.ZipInfo) -> None:
         mode = member.external_attr >> 16
-        if member.is_dir() or (stat.S_IFMT(mode) and not stat.S_ISREG(mode)):
-            kind = "folder" if member.is_dir() else _kind(mode)
+        is_folder = member.filename.endswith("/")
+        if is_folder or (stat.S_IFMT(mode) and not stat.S_ISREG(mode)):
+            kind = "folder" if is_folder else _kind(mode)
             raise BundleError(f"{member.filename!r} in {self.path} is a {kind}; expected a plain file; {RESTORE}")
         if member.flag_bits & 1 or member.compress_type not in _ZIP_METHODS:
             raise BundleError(f"{member.filename!r} in {self.path} must be stored or deflated, without a password")

@@ -52,6 +52,8 @@ _OP_TYPE = 4
 _COMPILED_NODE = b"EPContext"
 # protobuf's own limit of nesting.
 _MAX_DEPTH = 100
+# Large models have a million fields; a file made of two-byte fields would keep the walk busy for an hour.
+_MAX_FIELDS = 20_000_000
 # Bytes of the longest tag and of the longest value.
 _MAX_TAG = 5
 _MAX_VARINT = 10
@@ -67,25 +69,34 @@ _SCALAR_RUN = re.compile(
 def require_self_contained(onnx: bytes, *, where: str = "model.onnx") -> None:
     """Raise BundleError unless `onnx` is well-formed protobuf whose tensors all lie inside it."""
     stack = [("ModelProto", 0, len(onnx), 0)]
+    n_fields = 0
     while stack:
         message, start, end, depth = stack.pop()
-        if depth > _MAX_DEPTH:
-            raise BundleError(
-                f"{where} nests messages over {_MAX_DEPTH} deep, which no reader accepts; export it again"
-            )
         known = _FIELDS[message]
         for field, wire_type, low, high in _fields(onnx, start, end, message, where):
-            if wire_type == _BYTES:
-                inner = known.get(field)
-                if inner is None:
-                    raise _unknown(message, field, where)
-                if inner:
-                    stack.append((inner, low, high, depth + 1))
-            if message == "TensorProto":
-                if field == _EXTERNAL_DATA or (field == _DATA_LOCATION and onnx[low:high].strip(b"\x00\x80")):
-                    raise _external(_tensor_name(onnx, start, end, where), where)
+            n_fields += 1
+            _require_bounded(depth, n_fields, where)
+            inner = known.get(field) if wire_type == _BYTES else ""
+            if inner is None:
+                raise _unknown(message, field, where)
+            if inner:
+                stack.append((inner, low, high, depth + 1))
+            elif message == "TensorProto" and _is_external(field, onnx, low, high):
+                raise _external(_tensor_name(onnx, start, end, where), where)
             elif message == "NodeProto" and field == _OP_TYPE and onnx[low:high] == _COMPILED_NODE:
                 raise _compiled(where)
+
+
+def _require_bounded(depth: int, n_fields: int, where: str) -> None:
+    if depth > _MAX_DEPTH:
+        raise BundleError(f"{where} nests messages over {_MAX_DEPTH} deep, which no reader accepts; export it again")
+    if n_fields > _MAX_FIELDS:
+        raise BundleError(f"{where} has over {_MAX_FIELDS} fields, which no model needs; export it again")
+
+
+def _is_external(field: int, onnx: bytes, low: int, high: int) -> bool:
+    """Return whether a tensor's field says that its data lie elsewhere; any location but 0 does."""
+    return field == _EXTERNAL_DATA or (field == _DATA_LOCATION and bool(onnx[low:high].strip(b"\x00\x80")))
 
 
 def _fields(onnx: bytes, start: int, end: int, message: str, where: str) -> Iterator[tuple[int, int, int, int]]:

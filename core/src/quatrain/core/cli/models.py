@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from quatrain.core import logs
-from quatrain.core.bundle.manifest import TensorSpec
-from quatrain.core.bundle.open import Bundle, open_bundle
 from quatrain.core.cli.options import Json, print_json
 from quatrain.core.config import settings
 from quatrain.core.errors import ExitCode, UserError
-from quatrain.core.store import Reference, Store, Version
-from quatrain.core.trust import signing
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from quatrain.core.bundle.manifest import TensorSpec
+    from quatrain.core.bundle.open import Bundle
+    from quatrain.core.store import Store, Version
+    from quatrain.core.trust.signing import PublicKey
 
 app = typer.Typer(name="models", help="Sealed models: versions, aliases and signatures.", no_args_is_help=True)
 
@@ -28,6 +28,8 @@ Alias = Annotated[str, typer.Option("--alias", help="The alias to change.")]
 
 @app.callback()
 def _models() -> None:
+    from quatrain.core import logs
+
     logs.configure()
 
 
@@ -36,14 +38,14 @@ def list_models(
     name: Annotated[str | None, typer.Argument(help="Show only this model.")] = None, *, json: Json = False
 ) -> None:
     """List the models of the store, their versions and aliases."""
-    store = Store()
+    store = _store()
     rows = [_model_row(store, known) for known in ([name] if name else store.names())]
     if json:
         print_json({"store": store.url, "models": rows})
     elif not rows:
         typer.echo(f"No models in {store.url} yet. Run an app's `train` command to make the first one.")
     else:
-        Console().print(_versions_table(rows))
+        _print(_versions_table(rows))
 
 
 @app.command()
@@ -73,26 +75,26 @@ def show(
 @app.command()
 def promote(name: Name, version: Number, *, alias: Alias = "prod", json: Json = False) -> None:
     """Make an alias mean this version, after verifying its bundle."""
-    _print_change(Store().promote(name, version, alias=alias), alias, json=json)
+    _print_change(_store().promote(name, version, alias=alias), alias, json=json)
 
 
 @app.command()
 def rollback(name: Name, *, alias: Alias = "prod", json: Json = False) -> None:
     """Make an alias mean what it meant before its last promotion."""
-    _print_change(Store().rollback(name, alias=alias), alias, json=json)
+    _print_change(_store().rollback(name, alias=alias), alias, json=json)
 
 
 @app.command()
 def history(name: Name, *, alias: Alias = "prod", json: Json = False) -> None:
     """Show every promotion and rollback of an alias."""
-    events = Store().history(name, alias)
+    events = _store().history(name, alias)
     if json:
         print_json({"name": name, "alias": alias, "events": [event.model_dump(mode="json") for event in events]})
         return
-    table = Table("when", "action", "version", "digest", "by")
+    table = _table("when", "action", "version", "digest", "by")
     for event in events:
-        table.add_row(event.at, event.action, str(event.version), event.digest[:12], Text(event.by))
-    Console().print(table)
+        table.add_row(event.at, event.action, str(event.version), event.digest[:12], _plain(event.by))
+    _print(table)
 
 
 @app.command()
@@ -124,6 +126,8 @@ def trust(
     json: Json = False,
 ) -> None:
     """Trust the models that another machine signs, or list the keys trusted here."""
+    from quatrain.core.trust import signing
+
     keys_dir = settings().keys_dir
     if key is not None:
         _trust(key, keys_dir)
@@ -135,10 +139,29 @@ def trust(
     elif not rows:
         typer.echo(f"No keys in {keys_dir} yet. The first sealed model makes this machine's key.")
     else:
-        table = Table("key", "fingerprint", "public key")
         for row in rows:
-            table.add_row(row["kind"], row["fingerprint"], row["public_key"])
-        Console(soft_wrap=True).print(table)
+            typer.echo(f"{row['kind']:<13} {row['fingerprint']}  {row['public_key']}")
+
+
+def _store() -> Store:
+    from quatrain.core.store import Store
+
+    return Store()
+
+
+def _table(*headers: str) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    for header in headers:
+        table.add_column(header, overflow="fold")
+    return table
+
+
+def _print(*tables: Table) -> None:
+    from rich.console import Console
+
+    Console().print(*tables)
 
 
 def _model_row(store: Store, name: str) -> dict[str, Any]:
@@ -150,7 +173,7 @@ def _model_row(store: Store, name: str) -> dict[str, Any]:
 
 
 def _versions_table(rows: list[dict[str, Any]]) -> Table:
-    table = Table("model", "version", "alias", "published", "digest")
+    table = _table("model", "version", "alias", "published", "digest")
     for row in rows:
         for version in reversed(row["versions"]):
             aliases = [alias for alias, number in row["aliases"].items() if number == version["version"]]
@@ -165,14 +188,18 @@ def _versions_table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _find(model: str) -> tuple[Bundle, str]:
+    from quatrain.core.bundle.open import open_bundle
+
     if not _is_reference(model):
         return open_bundle(Path(model).expanduser()), model
-    store = Store()
+    store = _store()
     version = store.find(model)
     return store.open(version.reference), version.reference
 
 
 def _is_reference(model: str) -> bool:
+    from quatrain.core.store import Reference
+
     try:
         Reference.parse(model)
     except UserError:
@@ -182,23 +209,33 @@ def _is_reference(model: str) -> bool:
 
 def _print_bundle(bundle: Bundle, reference: str) -> None:
     manifest = bundle.manifest
-    console = Console()
-    facts = Table.grid(padding=(0, 2))
-    facts.add_row("model", Text(reference))
-    facts.add_row("task", Text(manifest.task))
-    facts.add_row("created", manifest.created)
-    facts.add_row("digest", bundle.digest)
-    facts.add_row("signed by", bundle.signer)
-    facts.add_row("file", Text(str(bundle.path)))
-    console.print(facts)
-    tensors = Table("", "name", "dtype", "shape", "range", "units")
+    facts = {
+        "model": reference,
+        "task": manifest.task,
+        "created": manifest.created,
+        "digest": bundle.digest,
+        "signed by": bundle.signer,
+        "file": str(bundle.path),
+    }
+    for key, value in facts.items():
+        typer.echo(f"{key:<10} {value}")
+    tensors = _table("", "name", "dtype", "shape", "range", "units")
     for kind, specs in (("input", manifest.inputs), ("output", manifest.outputs)):
         for spec in specs:
             shape = ", ".join(map(str, spec.shape))
-            tensors.add_row(kind, Text(spec.name), spec.dtype, f"({shape})", _range(spec), Text(spec.units or ""))
-    console.print(tensors)
+            tensors.add_row(
+                kind, _plain(spec.name), spec.dtype, f"({_plain(shape)})", _range(spec), _plain(spec.units or "")
+            )
+    _print(tensors)
     if manifest.metrics:
-        console.print(_metrics_table(bundle))
+        _print(_metrics_table(bundle))
+
+
+def _plain(text: str) -> str:
+    """Return `text` so that rich shows square brackets instead of obeying them."""
+    from rich.markup import escape
+
+    return escape(text)
 
 
 def _range(spec: TensorSpec) -> str:
@@ -208,13 +245,13 @@ def _range(spec: TensorSpec) -> str:
 
 
 def _metrics_table(bundle: Bundle) -> Table:
-    table = Table("split", "metric", "value", "interval")
+    table = _table("split", "metric", "value", "interval")
     for split, values in bundle.manifest.metrics.items():
         intervals = bundle.manifest.intervals.get(split, {})
         for metric, value in values.items():
             low_high = intervals.get(metric)
             interval = f"{low_high[0]:.4f} … {low_high[1]:.4f}" if low_high else ""
-            table.add_row(Text(split), Text(metric), f"{value:.4f}", interval)
+            table.add_row(_plain(split), _plain(metric), f"{value:.4f}", interval)
     return table
 
 
@@ -226,15 +263,17 @@ def _print_change(version: Version, alias: str, *, json: bool) -> None:
 
 
 def _check_all() -> list[dict[str, Any]]:
-    store = Store()
+    store = _store()
     return [_check(version.reference) for name in store.names() for version in store.versions(name)]
 
 
 def _check(model: str) -> dict[str, Any]:
+    from quatrain.core.bundle.open import open_bundle
+
     row: dict[str, Any] = {"model": model, "digest": None, "error": None}
     try:
         if _is_reference(model):
-            version = Store().verify(model)
+            version = _store().verify(model)
             row |= {"model": version.reference, "digest": version.digest}
         else:
             row["digest"] = open_bundle(Path(model).expanduser()).digest
@@ -244,10 +283,12 @@ def _check(model: str) -> dict[str, Any]:
 
 
 def _trust(key: str, keys_dir: Path) -> None:
+    from quatrain.core.trust import signing
+
     file = Path(key).expanduser()
     text = file.read_text(encoding="ascii", errors="replace") if key.endswith(".pub") and file.is_file() else key
     signing.trust(signing.parse_key(text), keys_dir=keys_dir)
 
 
-def _key_row(key: signing.PublicKey, kind: str) -> dict[str, str]:
+def _key_row(key: PublicKey, kind: str) -> dict[str, str]:
     return {"kind": kind, "fingerprint": key.fingerprint, "public_key": key.text}

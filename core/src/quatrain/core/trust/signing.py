@@ -89,14 +89,13 @@ def is_known(key: PublicKey, *, keys_dir: Path) -> bool:
 
 def own_key(keys_dir: Path) -> PublicKey | None:
     """Return this machine's public key, or None before the first seal."""
-    file = keys_dir / _PUBLIC
-    return parse_key(file.read_text(encoding="ascii", errors="replace"), where=str(file)) if file.is_file() else None
+    return _read_key(keys_dir / _PUBLIC)
 
 
 def trusted_keys(keys_dir: Path) -> list[PublicKey]:
     """Return the keys that `trust` was told about, by fingerprint."""
-    files = sorted((keys_dir / _TRUSTED).glob("*.pub"))
-    return [parse_key(file.read_text(encoding="ascii", errors="replace"), where=str(file)) for file in files]
+    keys = (_read_key(file) for file in sorted((keys_dir / _TRUSTED).glob("*.pub")))
+    return [key for key in keys if key is not None]
 
 
 def trust(key: PublicKey, *, keys_dir: Path) -> Path:
@@ -116,9 +115,20 @@ def parse_key(text: str, *, where: str = "the key") -> PublicKey:
     raw = _decode(text.strip(), size=_KEY_BYTES)
     if raw is None:
         raise SignatureError(
-            f"{where} must be an Ed25519 public key, 44 characters of base64, got {text.strip()!r:.80}"
+            f"{where} must be an Ed25519 public key, 44 characters of base64, got {text.strip()[:60]!r}; "
+            "`quatrain models trust` prints it on the machine that signs"
         )
     return PublicKey(raw)
+
+
+def _read_key(file: Path) -> PublicKey | None:
+    try:
+        text = file.read_text(encoding="ascii", errors="replace")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise SignatureError(f"cannot read the key {file}: {error.strerror}; make it readable to this user") from error
+    return parse_key(text, where=str(file))
 
 
 def _parse(document: bytes) -> tuple[PublicKey, bytes]:
@@ -142,7 +152,8 @@ def _decode(text: object, *, size: int) -> bytes | None:
         raw = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         return None
-    return raw if len(raw) == size else None
+    # Several texts decode to the same bytes; only one of them is what `sign` writes.
+    return raw if len(raw) == size and base64.b64encode(raw).decode() == text else None
 
 
 def _own_private_key(keys_dir: Path) -> Ed25519PrivateKey:
@@ -152,8 +163,10 @@ def _own_private_key(keys_dir: Path) -> Ed25519PrivateKey:
             _create_key(keys_dir)
         key = _load_key(file)
         public = PublicKey(key.public_key().public_bytes_raw())
-        if own_key(keys_dir) != public:
-            _write(keys_dir / _PUBLIC, public.text.encode() + b"\n", replace=True)
+        line = public.text.encode() + b"\n"
+        published = keys_dir / _PUBLIC
+        if not published.is_file() or published.read_bytes() != line:
+            _write(published, line, replace=True)
     except OSError as error:
         raise SignatureError(
             f"cannot use the signing key in {keys_dir}: {error.strerror}; make the folder writable, "

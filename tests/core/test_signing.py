@@ -185,9 +185,9 @@ def test_a_key_of_another_kind_is_explained(keys: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
     """The message names the folder and the setting that moves it."""
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(SignatureError, match="cannot use the signing key in .*set QUATRAIN_CORE__HOME"):
+    with pytest.raises(SignatureError, match=r"cannot use the signing key in .*set QUATRAIN_CORE__HOME"):
         signing.sign(_MESSAGE, keys_dir=tmp_path / "file" / "keys")
-    with pytest.raises(SignatureError, match="cannot write to .*make it writable"):
+    with pytest.raises(SignatureError, match=r"cannot write to .*make it writable"):
         signing.trust(PublicKey(bytes(32)), keys_dir=tmp_path / "file")
 
 

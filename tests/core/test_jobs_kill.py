@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import random
 import signal
 import sqlite3
 import subprocess
@@ -15,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from quatrain.core.jobs.history import list_job_runs
@@ -29,7 +29,7 @@ def make_inputs(root: Path) -> Path:
     """Return `root` with eight input files: good ones, bad rows, a refused file, a duplicate."""
     folder = root / "in"
     folder.mkdir(parents=True)
-    amounts = random.Random(7)
+    amounts = np.random.default_rng(7)
     for day in range(N_GOOD):
         rows = [round(amounts.uniform(-10, 100), 2) for _ in range(day + 1)]
         (folder / f"day{day:02}.csv").write_text("amount\n" + "".join(f"{row}\n" for row in rows))
@@ -112,7 +112,7 @@ def test_killed_at_random_moments_a_rerun_gives_the_same_bytes(server: Server, m
     """SIGKILL at 20 seeded lines of the engine leaves nothing that a rerun does not make whole."""
     expected, n_lines = clean_run(server, memory_folder)
     n_published_early = []
-    for moment in random.Random(20).sample(range(1, n_lines), N_KILLS):
+    for moment in np.random.default_rng(20).choice(range(1, n_lines), N_KILLS, replace=False).tolist():
         root = make_inputs(memory_folder / f"killed-{moment}")
         assert server.run(root, kill_at=moment)["code"] == -signal.SIGKILL
         check_what_a_kill_left(root, expected)

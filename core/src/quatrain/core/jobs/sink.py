@@ -175,7 +175,12 @@ class _TableFile:
         self._schema = schema
         self._waiting: list[pa.Table] = []
         self._n_waiting = 0
-        self._writer = pq.ParquetWriter(str(self._part), schema, compression="zstd")
+        try:
+            self._writer = pq.ParquetWriter(str(self._part), schema, compression="zstd")
+        except BaseException:
+            # Nobody has this object yet, so nobody else would remove the file.
+            _remove(self._part)
+            raise
 
     def write(self, table: pa.Table) -> None:
         if not table.schema.equals(self._schema):
@@ -196,8 +201,7 @@ class _TableFile:
         # A writer that cannot end its file on a full disk is no reason to leave the file.
         with suppress(OSError):
             self._writer.close()
-        with suppress(OSError):
-            self._part.unlink()
+        _remove(self._part)
 
     def _write_groups(self, n_rows: int) -> None:
         if not n_rows:
@@ -230,8 +234,7 @@ class _LinesFile:
     def discard(self) -> None:
         with suppress(OSError):
             self._file.close()
-        with suppress(OSError):
-            self._part.unlink()
+        _remove(self._part)
 
 
 class _RowSet:
@@ -250,6 +253,11 @@ class _RowSet:
         if not self._bits[byte] >> bit & 1:
             self._bits[byte] |= 1 << bit
             self.n_rows += 1
+
+
+def _remove(part: Path) -> None:
+    with suppress(OSError):
+        part.unlink()
 
 
 def _safe_stem(source: Path) -> str:

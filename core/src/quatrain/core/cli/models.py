@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from quatrain.core.cli.options import Json, print_json
-from quatrain.core.config import settings
 from quatrain.core.errors import ExitCode, UserError
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ def verify(
     if json:
         print_json({"models": rows})
     elif not rows:
-        typer.echo(f"No models in {settings().store_url} yet, so there is nothing to verify.")
+        typer.echo(f"No models in {_store().url} yet, so there is nothing to verify.")
     for row in [] if json else rows:
         typer.echo(f"{'ok    ' if row['error'] is None else 'FAILED'} {row['model']}")
         if row["error"]:
@@ -126,6 +125,7 @@ def trust(
     json: Json = False,
 ) -> None:
     """Trust the models that another machine signs, or list the keys trusted here."""
+    from quatrain.core.config import settings
     from quatrain.core.trust import signing
 
     keys_dir = settings().keys_dir

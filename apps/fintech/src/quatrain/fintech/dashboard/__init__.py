@@ -1,0 +1,1 @@
+"""The fraud analyst's pages: alert queue and model report."""

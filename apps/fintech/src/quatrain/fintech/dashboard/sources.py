@@ -1,0 +1,102 @@
+"""What the fraud pages read, cached by what it is: files by size and time, models by digest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from quatrain.core.config import settings
+from quatrain.core.store import Store, Version
+from quatrain.fintech import cases
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from quatrain.core.bundle.open import Bundle
+    from quatrain.fintech.dashboard.alert_table import AlertFile
+
+MODEL = "fintech/fraud"
+JOB = "fintech.score"
+_DIGEST = re.compile(r"\b[0-9a-f]{12,64}\b")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SealedModel:
+    """A verified version of the fraud model."""
+
+    version: Version
+    bundle: Bundle
+
+    @property
+    def decision(self) -> Mapping[str, Any]:
+        """Threshold, alert budget and reference values, as they were sealed."""
+        return self.bundle.manifest.decision
+
+
+def current_alerts() -> pd.DataFrame:
+    """Return every alert with its status; the frame may be changed."""
+    from quatrain.core.jobs.history import unit_outputs
+    from quatrain.fintech.dashboard import alert_table
+
+    files = alert_table.describe_files(unit_outputs(name=JOB, output="alerts"))
+    url = settings().ledger_url
+    return alert_table.add_status(_alerts(files), _cases(url, cases.revision(url)))
+
+
+def current_cases() -> dict[cases.CaseKey, cases.Case]:
+    """Return every case that somebody has worked on."""
+    url = settings().ledger_url
+    return _cases(url, cases.revision(url))
+
+
+def scored_rows() -> int:
+    """Return how many transactions were scored in all batches, bad rows left out."""
+    from quatrain.core.jobs.history import list_job_runs
+
+    return sum(run.rows - run.bad_rows for run in list_job_runs() if run.name == JOB)
+
+
+def versions() -> list[Version]:
+    """Return the published versions of the fraud model, newest first; none is no error."""
+    store = Store()
+    return store.versions(MODEL)[::-1] if MODEL in store.names() else []
+
+
+def production_version() -> Version | None:
+    """Return the version behind @prod, else the newest one, else None."""
+    found = versions()
+    number = Store().aliases(MODEL).get("prod") if found else None
+    return next((version for version in found if version.number == number), found[0] if found else None)
+
+
+def sealed_model(version: Version) -> SealedModel:
+    """Return the verified bundle of a version."""
+    return _sealed_model(settings().store_url, version)
+
+
+def model_of(alert_model: str) -> SealedModel | None:
+    """Return the model that made an alert, found by the digest in its name; None when it is gone."""
+    match = _DIGEST.search(alert_model)
+    found = [version for version in versions() if match and version.digest.startswith(match[0])]
+    return sealed_model(found[0]) if found else None
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _alerts(files: tuple[AlertFile, ...]) -> pd.DataFrame:
+    from quatrain.fintech.dashboard import alert_table
+
+    return alert_table.read_alerts(files)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _cases(url: str, revision: int) -> dict[cases.CaseKey, cases.Case]:  # noqa: ARG001 - the revision keys the cache
+    return cases.cases(url)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _sealed_model(url: str, version: Version) -> SealedModel:
+    return SealedModel(version=version, bundle=Store(url).open(version.reference))

@@ -1,0 +1,1 @@
+"""The portal: one theme, one navigation and the widgets that every app's pages share."""

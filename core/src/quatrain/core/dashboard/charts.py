@@ -1,0 +1,74 @@
+"""Charts in the house style, drawn with Altair; streamlit's theme gives them font and colours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+# Keys of a history row that say where it stands, not how well it does.
+POSITION = frozenset({"step", "epoch", "seconds"})
+_HEIGHT = 240
+
+
+def axis(title: str, *, number_format: str = "~g", grid: bool = True) -> alt.Axis:
+    """Return a quiet axis: few ticks, no line."""
+    return alt.Axis(title=title, format=number_format, grid=grid, tickCount=5, domain=False, ticks=False)
+
+
+def history_panels(rows: Sequence[Mapping[str, float]]) -> dict[str, list[str]]:
+    """Return what to draw together: losses in one panel, every other measure in its own."""
+    names = list(dict.fromkeys(name for row in rows for name in row if name not in POSITION))
+    losses = [name for name in names if name.endswith("loss")]
+    panels = {"Loss": losses} if losses else {}
+    return panels | {_title(name): [name] for name in names if name not in losses}
+
+
+def history_frame(histories: Mapping[str, Sequence[Mapping[str, float]]], names: Sequence[str]) -> pd.DataFrame:
+    """Return one row per run, step and measure: columns run, step, measure, value."""
+    records = [
+        {"run": run, "step": row["step"], "measure": _title(name), "value": row[name]}
+        for run, rows in histories.items()
+        for row in rows
+        for name in names
+        if name in row
+    ]
+    return pd.DataFrame(records, columns=["run", "step", "measure", "value"])
+
+
+def history(frame: pd.DataFrame) -> Any:
+    """Return line charts over steps: a colour per run, or per measure when there is one run."""
+    several_runs = frame["run"].nunique() > 1
+    colour = alt.Color(
+        "run:N" if several_runs else "measure:N", legend=alt.Legend(title=None, orient="top", labelLimit=260)
+    )
+    # A line needs two points; a lone one would be invisible.
+    lines = alt.Chart(frame).mark_line(strokeWidth=1.8, point=bool(frame["step"].nunique() == 1))
+    encoded = lines.encode(
+        x=alt.X("step:Q", axis=axis("Step", number_format=",", grid=False)),
+        y=alt.Y("value:Q", axis=axis(""), scale=alt.Scale(zero=False)),
+        color=colour,
+        tooltip=["run", "measure", alt.Tooltip("step:Q", format=","), alt.Tooltip("value:Q", format=".4g")],
+    )
+    if several_runs and frame["measure"].nunique() > 1:
+        encoded = encoded.encode(strokeDash=alt.StrokeDash("measure:N", legend=alt.Legend(title=None, orient="top")))
+    return encoded.properties(height=_HEIGHT)
+
+
+def bars(frame: pd.DataFrame, *, label: str, value: str, height_per_bar: int = 30) -> Any:
+    """Return horizontal bars in the frame's order, with the number at the end of each."""
+    base = alt.Chart(frame).encode(
+        y=alt.Y(f"{label}:N", sort=None, axis=alt.Axis(title=None, domain=False, ticks=False, labelLimit=320)),
+        x=alt.X(f"{value}:Q", axis=None),
+    )
+    return (
+        base.mark_bar(height=14, cornerRadiusEnd=3)
+        + base.mark_text(align="left", dx=6, fontSize=12).encode(text=alt.Text(f"{value}:Q", format=","))
+    ).properties(height=height_per_bar * len(frame) + 8)
+
+
+def _title(name: str) -> str:
+    text = name.replace("_", " ")
+    return text[:1].upper() + text[1:]

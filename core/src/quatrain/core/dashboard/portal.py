@@ -1,0 +1,7 @@
+"""The script that streamlit runs: one portal for every installed app."""
+
+from __future__ import annotations
+
+from quatrain.core.dashboard import shell
+
+shell.main()

@@ -1,0 +1,1 @@
+"""Core's own pages: overview, batch runs, training runs."""

@@ -29,7 +29,7 @@ SYNTHETIC_MARK = b"quatrain.synthetic"
 
 
 class Reject(Protocol):
-    """Where rejected rows go; `row` counts a file's records from 1, without the header."""
+    """Where rejected rows go; `row` counts a file's records from 0, without the header."""
 
     def __call__(self, *, row: int, reason: str, column: str | None = None, value: str | None = None) -> None:
         """Record one rejected row."""
@@ -68,7 +68,7 @@ class Source:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def _parquet(self, names: Sequence[str]) -> Iterator[RawBatch]:
-        first = 1
+        first = 0
         with pq.ParquetFile(self.path) as file:
             for batch in file.iter_batches(_PARQUET_ROWS, columns=list(names), use_threads=False):
                 yield RawBatch(rows=np.arange(first, first + len(batch)), columns=batch.select(list(names)))
@@ -76,11 +76,10 @@ class Source:
 
     def _csv(self, names: Sequence[str], reject: Reject | None) -> Iterator[RawBatch]:
         ragged: list[Any] = []
-        reported, first = 0, 1
+        reported, first = 0, 0
         with _csv_reader(self.path, self.csv_format, known=self.names, names=names, ragged=ragged) as reader:
             for batch in reader:
-                # The header is record 1 to Arrow.
-                skipped = np.array([row.number - 1 for row in ragged], dtype=np.int64)
+                skipped = np.array([_record(row) for row in ragged], dtype=np.int64)
                 candidates = np.arange(first, first + len(batch) + len(skipped))
                 rows = np.setdiff1d(candidates, skipped, assume_unique=True)[: len(batch)]
                 first = int(rows[-1]) + 1 if len(rows) else first
@@ -155,8 +154,13 @@ def _report(ragged: list[Any], reported: int, reject: Reject | None) -> int:
     if reject is not None:
         for row in ragged[reported:]:
             reason = f"expected {row.expected_columns} values, got {row.actual_columns}"
-            reject(row=row.number - 1, reason=reason, value=str(row.text)[:100])
+            reject(row=_record(row), reason=reason, value=str(row.text)[:100])
     return len(ragged)
+
+
+def _record(row: Any) -> int:
+    """Return the number of a ragged record; to Arrow the header is record 1."""
+    return int(row.number) - 2
 
 
 @contextlib.contextmanager

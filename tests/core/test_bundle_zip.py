@@ -64,6 +64,15 @@ def test_a_bundle_that_changed_is_not_packed(seal_doubling: Seal, tmp_path: Path
     assert not list(tmp_path.glob("*.qtn"))
 
 
+def test_a_bundle_too_large_for_a_zip_is_told_so(
+    seal_doubling: Seal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Packing refuses before it reads gigabytes into memory."""
+    monkeypatch.setattr("quatrain.core.bundle.open.ZIP_LIMIT", 1000)
+    with pytest.raises(BundleError, match=r"over 1000 bytes, more than a \.qtn holds; keep it as a folder"):
+        pack(seal_doubling(), tmp_path / "a.qtn")
+
+
 def test_a_full_disk_leaves_the_old_zip(seal_doubling: Seal, packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Packing over a zip replaces it whole or not at all."""
     before = packed.read_bytes()
@@ -137,7 +146,7 @@ def test_a_bomb_is_refused_by_its_size(packed: Path) -> None:
 
 def test_a_bomb_is_refused_by_its_total(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All files together have a limit too."""
-    monkeypatch.setattr(source, "_ZIP_TOTAL", 1000)
+    monkeypatch.setattr(source, "ZIP_LIMIT", 1000)
     with pytest.raises(BundleError, match="unpacks to more than 1000 bytes; keep a bundle this large as a folder"):
         open_bundle(packed)
 

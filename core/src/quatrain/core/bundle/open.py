@@ -24,7 +24,7 @@ from quatrain.core.bundle.manifest import (
     BundleError,
     Manifest,
 )
-from quatrain.core.bundle.source import Source, open_source
+from quatrain.core.bundle.source import ZIP_LIMIT, Source, open_source
 from quatrain.core.bundle.wire import require_self_contained
 from quatrain.core.config import settings
 from quatrain.core.errors import require
@@ -102,6 +102,8 @@ def open_bundle(path: Path | str) -> Bundle:
 def pack(bundle: Bundle, target: Path) -> Path:
     """Return `target`, now a .qtn zip of the bundle with the same digest; written whole or not at all."""
     with open_source(bundle.path) as source:
+        if sum(source.sizes.values()) > ZIP_LIMIT:
+            raise BundleError(f"{bundle.path} has over {ZIP_LIMIT} bytes, more than a .qtn holds; keep it as a folder")
         contents = {name: source.read(name) for name in sorted(source.sizes)}
     if hashlib.sha256(contents[MANIFEST]).hexdigest() != bundle.digest:
         raise BundleError(f"{bundle.path} has changed since it was opened; open it again")

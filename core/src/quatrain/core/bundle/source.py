@@ -19,7 +19,7 @@ from quatrain.core.bundle.manifest import ALLOWED_FILES, FILE_LIMITS, MANIFEST, 
 # Bytes hashed at a time.
 _CHUNK = 1 << 20
 # Bytes that all files of a zip may have together; larger bundles stay folders.
-_ZIP_TOTAL = (2 << 30) - 1
+ZIP_LIMIT = (2 << 30) - 1
 # Unpacked over packed bytes; weights and trees stay under 20, a bomb is near 1000.
 _ZIP_RATIO = 100
 # Bytes of a zip's directory of files: seven names need under 1 KiB.
@@ -125,8 +125,8 @@ class _Zip(Source):
         for member in self._archive.infolist():
             self._require_plain(member)
             self._admit(member.filename, member.file_size)
-        if sum(self.sizes.values()) > _ZIP_TOTAL:
-            raise BundleError(f"{path} unpacks to more than {_ZIP_TOTAL} bytes; keep a bundle this large as a folder")
+        if sum(self.sizes.values()) > ZIP_LIMIT:
+            raise BundleError(f"{path} unpacks to more than {ZIP_LIMIT} bytes; keep a bundle this large as a folder")
 
     def _open(self, name: str) -> BinaryIO:
         return self._archive.open(name)  # type: ignore[return-value]  # an IO[bytes] is all that is used

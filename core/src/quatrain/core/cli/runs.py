@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 app = typer.Typer(name="runs", help="Training runs and batch job runs.", no_args_is_help=True)
 
 Kind = Literal["training", "job"]
-# Wide enough for a run id beside the rest where the output is not a terminal.
-_PIPE_WIDTH = 160
+# Wide enough for any path: what is not a terminal gets one line per row, for grep.
+_PIPE_WIDTH = 10_000
 _MINUTE_S = 60
 _STYLES = {"done": "green", "running": "cyan", "stopped": "yellow", "bad_data": "yellow", "failed": "red"}
 _STYLES |= {"refused": "yellow", "duplicate": "dim"}

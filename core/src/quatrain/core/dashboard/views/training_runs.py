@@ -60,18 +60,16 @@ def _draw_history(run: RunRecord, *, others: list[RunRecord]) -> None:
         if not rows:
             st.html('<p class="q-sub">This run logged no steps: its model is fitted in one go, or it ended early.</p>')
             return
-        titles = {other.id: run_picker.title(other) for other in others}
         compared = st.multiselect(
             "Compare with",
-            list(titles),
-            format_func=lambda run_id: titles[run_id],
+            [other.id for other in others],
             max_selections=_MAX_COMPARED - 1,
             key="compare",
             bind="query-params",
             placeholder="Compare with other runs",
             label_visibility="collapsed",
         )
-        histories = {run_picker.title(run): rows} | {titles[other]: tracking.read_history(other) for other in compared}
+        histories = {run.id: rows} | {other: tracking.read_history(other) for other in compared}
         every_row = [row for history in histories.values() for row in history]
         drawn = charts.history_panels(every_row)
         with st.grid(min(len(drawn), 2), min_column_width=360, gap="medium"):

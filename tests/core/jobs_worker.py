@@ -2,9 +2,9 @@
 
 `once ROOT` runs it from ROOT/in to ROOT/out; `once ROOT hold` says "processing" in the middle of
 each file and goes on when a line comes. `serve` runs one job per line of JSON in a forked child:
-{"root": …, "kill_at": n} kills it by SIGKILL at the n-th line of engine or job code that it
-executes, and the answer is {"code": exit code or minus signal, "lines": lines executed}; n = 0
-only counts, null does not even count.
+{"root": …, "kill_at": n, "poison": null} kills it by SIGKILL at the n-th line of engine or job code
+that it executes, and the answer is {"code": exit code or minus signal, "lines": lines executed};
+n = 0 only counts, null does not even count. "poison" names a file on which the process dies.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def serve() -> None:
         child = os.fork()
         if child == 0:
             os.close(reader)
-            _run_counted(Path(order["root"]), kill_at=order["kill_at"], writer=writer)
+            _run_counted(Path(order["root"]), kill_at=order["kill_at"], poison=order["poison"], writer=writer)
         os.close(writer)
         with os.fdopen(reader) as pipe:
             lines = pipe.read()
@@ -92,7 +92,7 @@ def serve() -> None:
         print(json.dumps({"code": code, "lines": int(lines or 0)}), flush=True)  # noqa: T201 the answer
 
 
-def _run_counted(root: Path, *, kill_at: int | None, writer: int) -> None:
+def _run_counted(root: Path, *, kill_at: int | None, poison: str | None, writer: int) -> None:
     n_lines = 0
 
     def trace(frame: FrameType, event: str, _arg: Any) -> Any:
@@ -105,9 +105,14 @@ def _run_counted(root: Path, *, kill_at: int | None, writer: int) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
         return trace
 
+    def die_of(path: Path, sink: Sink) -> None:
+        if path.name == poison:
+            os.kill(os.getpid(), signal.SIGKILL)
+        double(path, sink)
+
     if kill_at is not None:
         sys.settrace(trace)
-    code = run(root, double)
+    code = run(root, die_of)
     sys.settrace(None)
     os.write(writer, str(n_lines).encode())
     os._exit(code)

@@ -39,9 +39,9 @@ def make_inputs(root: Path) -> Path:
 
 
 def published(root: Path) -> dict[str, bytes]:
-    """Return every file below the out folder but the lock."""
+    """Return every file below the out folder but the engine's own hidden ones."""
     out = root / "out"
-    files = [path for path in out.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    files = [path for path in out.rglob("*") if path.is_file() and not path.name.startswith(".")]
     return {str(path.relative_to(out)): path.read_bytes() for path in files}
 
 
@@ -62,11 +62,11 @@ class Server:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
-    def run(self, root: Path, *, kill_at: int | None = None) -> dict[str, int]:
-        """Return {"code", "lines"} of one run; lines are counted when there is a moment to be killed at."""
+    def run(self, root: Path, *, kill_at: int | None = None, poison: str | None = None) -> dict[str, int]:
+        """Return {"code", "lines"} of one run; `kill_at` 0 only counts lines, `poison` is a file to die on."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"root": str(root), "kill_at": kill_at}) + "\n")
+        self._process.stdin.write(json.dumps({"root": str(root), "kill_at": kill_at, "poison": poison}) + "\n")
         self._process.stdin.flush()
         answer: dict[str, int] = json.loads(self._process.stdout.readline())
         return answer
@@ -152,6 +152,21 @@ def test_killed_again_and_again_the_job_still_ends(server: Server, memory_folder
     assert codes[:2] == [-signal.SIGKILL] * 2
     assert codes[-1] == 0
     assert published(root) == expected
+
+
+def test_a_file_that_kills_every_run_does_not_starve_the_others(server: Server, memory_folder: Path) -> None:
+    """After two deaths in a row on one file it is taken up last, and forgiven once it is done."""
+    expected, _ = clean_run(server, memory_folder)
+    root = make_inputs(memory_folder / "poisoned")
+    n_finished = []
+    for _ in range(3):
+        assert server.run(root, poison="day03.csv")["code"] == -signal.SIGKILL
+        n_finished.append(len(ledger_rows(root)))
+    # Its duplicate waits behind it, so that the outputs keep the name of the first.
+    assert n_finished == [3, 3, 6]
+    assert server.run(root)["code"] == 0
+    assert published(root) == expected
+    assert [path.suffix for path in (root / "out").glob(".*")] == [".lock"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

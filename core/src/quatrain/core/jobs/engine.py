@@ -28,6 +28,7 @@ from quatrain.core.jobs.plan import Decision, decide, rehearse
 from quatrain.core.jobs.report import JobReport, Tally
 from quatrain.core.jobs.sink import FileSink
 from quatrain.core.jobs.stop import StopFlag, StoppedError, stop_on_signals
+from quatrain.core.jobs.suspect import Suspect
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ class _Run:
         self._job = job
         self._process = process
         self._tally = Tally()
+        self._suspect = Suspect(job)
         self._snapshots: dict[str, Snapshot] = {}
         self._began = time.monotonic()
         slug = re.sub(r"[^A-Za-z0-9]+", "-", job.name).strip("-") or "job"
@@ -107,7 +109,7 @@ class _Run:
 
     def _work(self, ledger: Ledger, stop: StopFlag) -> JobReport:
         try:
-            for candidate in _with_progress(find_inputs(self._config)):
+            for candidate in _with_progress(self._suspect.put_last(find_inputs(self._config))):
                 stop.check()
                 self._take_up(candidate, ledger, stop)
         except StoppedError as error:
@@ -121,7 +123,9 @@ class _Run:
             self._snapshots[decision.label] = decision.snapshot
         if decision.action == "process":
             self._tally.new += 1
-            self._record(self._attempt(decision, stop), ledger)
+            with self._suspect.watch(decision.label):
+                unit = self._attempt(decision, stop)
+            self._record(unit, ledger)
         elif decision.action == "fail":
             self._tally.new += 1
             self._record(UnitRecord(path=decision.label, status="failed", reason=decision.reason), ledger)

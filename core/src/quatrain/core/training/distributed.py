@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
 from quatrain.core.errors import UsageError
 from quatrain.core.training.order import share
@@ -33,21 +32,32 @@ class World:
         """Whether this process writes files and shows progress."""
         return self.rank == 0
 
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """Return the module whose backward averages gradients over all processes."""
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Give every process rank 0's values, in place."""
         if self.size == 1:
-            return model
-        devices = [self.device] if self.device.type == "cuda" else None
-        # Without it, DDP lays its buckets out anew after the first step: a resumed run would add
-        # the same gradients in another order. It also allows weights that a batch does not use.
-        return DistributedDataParallel(model, device_ids=devices, find_unused_parameters=True)
+            return
+        for group in _by_dtype(tensor.detach() for tensor in tensors):
+            flat = torch.cat([tensor.reshape(-1) for tensor in group])
+            dist.broadcast(flat, 0)
+            _scatter(flat, group)
 
-    @torch.no_grad()
-    def share_buffers(self, model: nn.Module) -> None:
-        """Give every process rank 0's buffers, such as the running means of batch normalisation."""
-        if self.size > 1:
-            for buffer in model.buffers():
-                dist.broadcast(buffer, 0)
+    def sum_gradients(self, weights: Sequence[Tensor]) -> None:
+        """Give every process the sum of all gradients; a weight without one counts as zero.
+
+        All go as one buffer after the backward pass, where torch's DistributedDataParallel sends
+        buckets during it. DDP lays its buckets out anew after the first step, so that a resumed run
+        would add in another order; it also cannot take a process without a sample, nor, without
+        a warning, a weight that a batch leaves out. The price is what the link takes, unhidden.
+        """
+        if self.size == 1:
+            return
+        for weight in weights:
+            if weight.grad is None:
+                weight.grad = torch.zeros_like(weight)
+        for group in _by_dtype(weight.grad for weight in weights if weight.grad is not None):
+            flat = torch.cat([gradient.reshape(-1) for gradient in group])
+            dist.all_reduce(flat)
+            _scatter(flat, group)
 
     def sum(self, tensor: Tensor) -> Tensor:
         """Return the sum of every process's tensor, in place."""
@@ -89,22 +99,17 @@ class World:
         return torch.cat([row[: high - low] for row, (low, high) in zip(rows, bounds, strict=True)]).cpu()
 
 
-@contextmanager
-def join(device: str) -> Iterator[World]:
-    """Yield this process's world: torchrun's if it started us, else one process."""
+def join(device: str) -> World:
+    """Return this process's world: torchrun's if it started us, else one process."""
     chosen = choose_device(device)
-    is_ours = not dist.is_initialized()
-    if is_ours and os.environ.get("WORLD_SIZE", "1") == "1":
-        yield World(rank=0, size=1, device=chosen)
-        return
-    if is_ours:
+    if not dist.is_initialized():
+        if os.environ.get("WORLD_SIZE", "1") == "1":
+            return World(rank=0, size=1, device=chosen)
         is_cuda = chosen.type == "cuda"
         dist.init_process_group("nccl" if is_cuda else "gloo", device_id=chosen if is_cuda else None)
-    try:
-        yield World(rank=dist.get_rank(), size=dist.get_world_size(), device=chosen)
-    finally:
-        if is_ours:
-            dist.destroy_process_group()
+        # Not at the end of a fit: a second group in one process can meet the first one's addresses.
+        atexit.register(dist.destroy_process_group)
+    return World(rank=dist.get_rank(), size=dist.get_world_size(), device=chosen)
 
 
 def choose_device(device: str) -> torch.device:
@@ -120,3 +125,17 @@ def choose_device(device: str) -> torch.device:
         chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) if chosen.index is None else chosen.index)
         torch.cuda.set_device(chosen)
     return chosen
+
+
+def _by_dtype(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
+    groups: dict[torch.dtype, list[Tensor]] = {}
+    for tensor in tensors:
+        groups.setdefault(tensor.dtype, []).append(tensor)
+    return list(groups.values())
+
+
+def _scatter(flat: Tensor, tensors: Sequence[Tensor]) -> None:
+    """Copy the parts of one long vector back into the tensors it was made of."""
+    parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+    for tensor, part in zip(tensors, parts, strict=True):
+        tensor.copy_(part.view(tensor.shape))

@@ -58,9 +58,11 @@ def fit(
     """
     if valid is None and config.patience is not None and config.monitor != "train_loss":
         raise UsageError(f"patience={config.patience} needs a validation set, or monitor=train_loss")
-    with distributed.join(config.device) as world, stopping.on_sigterm() as stop:
+    with stopping.on_sigterm() as stop:
+        world = distributed.join(config.device)
         seeds.seed_everything(seeds.mix(config.seed, world.rank))
         model.to(world.device)
+        world.share(model.state_dict().values())
         if isinstance(loss, nn.Module):
             loss.to(world.device)
         train_source = open_source(train, config=config, device=world.device, sample_weight=sample_weight)

@@ -26,19 +26,17 @@ def per_sample(values: Tensor, *, n: int) -> Tensor:
     return values.reshape(n, -1).mean(1)
 
 
-def batch_loss(values: Tensor, *, weight: Tensor | None, n: int, n_global: int, n_processes: int) -> Tensor:
-    """Return the scalar to differentiate: its mean over the processes is the global batch's mean loss.
+def batch_loss(values: Tensor, *, weight: Tensor | None, n: int, n_global: int) -> Tensor:
+    """Return the scalar to differentiate: its sum over the processes is the global batch's mean loss.
 
-    `n` samples lie in this process; with 0 the values are a stand-in's and count for nothing.
-    Weights multiply the losses and do not change the divisor, so a batch of rare samples weighs
-    more than one of common ones; give them a mean of 1.
+    `n` of the batch's `n_global` samples lie in this process. Weights multiply the losses and do
+    not change the divisor, so a batch of rare samples weighs more than one of common ones; give
+    them a mean of 1.
     """
-    if weight is None and n_processes == 1:
-        return values.mean()
-    if weight is not None and values.ndim == 0 and n > 0:
+    if weight is None and n == n_global:
+        return values if values.ndim == 0 else values.mean()
+    if weight is not None and values.ndim == 0:
         raise ValueError('sample weights need a loss per sample; return it with reduction="none"')
-    if n == 0:
-        return values.sum() * 0.0
     losses = per_sample(values, n=n)
     total = losses.sum() if weight is None else (losses * weight.reshape(n)).sum()
-    return total * (n_processes / n_global)
+    return total / n_global

@@ -38,14 +38,17 @@ def scale_learning_rate(optimizer: Optimizer, factor: float) -> None:
         group["lr"] = group["initial_lr"] * factor
 
 
-@torch.no_grad()
 def clip_gradients(weights: Sequence[Tensor], clip_norm: float) -> None:
     """Scale the gradients together so that their norm is at most `clip_norm`."""
     gradients = [weight.grad for weight in weights if weight.grad is not None]
-    norm = nn.utils.get_total_norm(gradients)
-    # Reading the norm would make a GPU wait; on a CPU it saves the multiplication by 1.
-    if norm.device.type != "cpu" or norm.item() > clip_norm:
-        nn.utils.clip_grads_with_norm_(weights, clip_norm, norm)
+    if gradients[0].device.type != "cpu":
+        norm = nn.utils.get_total_norm(gradients)
+    else:
+        # A third of get_total_norm's time for a small model, and reading it here costs no wait.
+        norm = torch.cat([gradient.reshape(-1) for gradient in gradients]).norm()
+        if norm.item() <= clip_norm:
+            return
+    nn.utils.clip_grads_with_norm_(weights, clip_norm, norm)
 
 
 def pack(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:

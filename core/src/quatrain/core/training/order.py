@@ -40,14 +40,14 @@ class Order:
     def batches(self, epoch: int, *, start: int, device: torch.device) -> Iterator[Tensor]:
         """Yield this process's sample indices, int64 on `device`, of each batch from `start` on.
 
-        A process without a share of a short last batch gets one sample all the same, because
-        every process must run backward; `local_size` says 0 and its loss counts for nothing.
+        A process without a share of a short last batch gets one sample all the same, so that no
+        source has to read an empty batch; `local_size` says 0, and the sample is not used.
         """
-        order = self._permutation(epoch).to(device)
-        for batch in range(start, self.steps_per_epoch):
-            first = batch * self.batch_size
+        permutation = self._permutation(epoch).to(device)
+        whole = torch.split(permutation, self.batch_size)[: self.steps_per_epoch]
+        for batch in range(start, len(whole)):
             low, high = self._bounds(batch)
-            yield order[first + low : first + max(high, low + 1)]
+            yield whole[batch] if self.size == 1 else whole[batch][low : max(high, low + 1)]
 
     def _bounds(self, batch: int) -> tuple[int, int]:
         return share(self.global_size(batch), rank=self.rank, size=self.size)

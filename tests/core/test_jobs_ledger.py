@@ -241,6 +241,28 @@ def test_a_database_without_tables_reads_as_empty(tmp_path: Path) -> None:
         assert ledger is None
 
 
+def test_a_reader_takes_back_what_a_killed_run_left_open(tmp_path: Path, job: Job) -> None:
+    """A kill inside a transaction does not blind `quatrain runs` and the dashboard until the next run."""
+    path = tmp_path / "ledger.db"
+    with open_ledger(f"sqlite:///{path}") as ledger:
+        ledger.begin_run(job, run_id="whole", config={})
+    # Far more than the cache holds, so that half of the transaction is in the file already.
+    script = (
+        "import os, signal, sqlite3, sys\n"
+        "link = sqlite3.connect(sys.argv[1])\n"
+        "link.execute('pragma cache_size = 1')\n"
+        "link.execute('begin')\n"
+        "for number in range(2000):\n"
+        "    link.execute('insert into job_source values (?, ?, 0, 0, 0, 0, 0, 0)', (f'{number:064}', 'd' * 64))\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(path)], check=False, timeout=60)
+    assert (tmp_path / "ledger.db-journal").exists()
+    (run,) = list_job_runs(f"sqlite:///{path}")
+    assert run.id == "whole"
+    assert not (tmp_path / "ledger.db-journal").exists()
+
+
 def test_a_reader_cannot_write(tmp_path: Path, job: Job) -> None:
     """The connection itself refuses."""
     url = f"sqlite:///{tmp_path / 'ledger.db'}"

@@ -7,7 +7,7 @@ import os
 import socket
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -163,7 +163,10 @@ def open_ledger(url: str) -> Iterator[Ledger]:
 
 @contextmanager
 def read_ledger(url: str) -> Iterator[Ledger | None]:
-    """Give the ledger for reading, or None where no job has run yet; nothing is created or written."""
+    """Give the ledger for reading, or None where no job has run yet; nothing is created or written.
+
+    Except that a transaction which a killed run left open in SQLite is taken back.
+    """
     location = _parse(url)
     if location.get_backend_name() != "sqlite":
         engine = sa.create_engine(location, poolclass=NullPool, connect_args=_arguments(location))
@@ -205,8 +208,23 @@ def _arguments(location: sa.URL) -> dict[str, Any]:
 
 
 def _open_for_reading(location: sa.URL) -> sqlite3.Connection:
+    connection = _open_existing(location, mode="ro")
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master")
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if error.sqlite_errorname != "SQLITE_READONLY_ROLLBACK":
+            raise
+        # A run was killed inside a transaction; SQLite must take it back before anybody can read.
+        with closing(_open_existing(location, mode="rw")) as mender:
+            mender.execute("SELECT 1 FROM sqlite_master")
+        return _open_existing(location, mode="ro")
+    return connection
+
+
+def _open_existing(location: sa.URL, *, mode: str) -> sqlite3.Connection:
     file = quote(str(Path(location.database or "").absolute()))
-    return sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=_PATIENCE_S)
+    return sqlite3.connect(f"file:{file}?mode={mode}", uri=True, timeout=_PATIENCE_S)
 
 
 @contextmanager

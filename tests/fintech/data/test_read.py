@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from quatrain.core.errors import BadDataError
 from quatrain.fintech.data.columns import TYPES, ColumnMap, parse_columns
-from quatrain.fintech.data.read import SeenIds, layout_for_scoring, layout_for_training, read_batches
+from quatrain.fintech.data.read import SeenIds, layout_for_model, layout_for_training, read_batches
 from quatrain.fintech.data.source import open_source
 
 HEADER = "transaction_id,timestamp,customer_id,terminal_id,amount,is_fraud\n"
@@ -44,7 +44,7 @@ def read(
     if extras is None:
         layout = layout_for_training(source, mapping)
     else:
-        layout = layout_for_scoring(source, mapping, extras=extras)
+        layout = layout_for_model(source, mapping, extras=extras)
     rejected = Rejected()
     batches = list(read_batches(source, layout, mapping, reject=rejected))
     return [row for batch in batches for row in batch.to_pylist()], rejected

@@ -52,10 +52,14 @@ def layout_for_training(source: Source, mapping: ColumnMap) -> Layout:
     return Layout(columns=columns, extras=extras)
 
 
-def layout_for_scoring(source: Source, mapping: ColumnMap, *, extras: Sequence[str]) -> Layout:
-    """Return the layout of an unlabelled file that has what the model needs; other columns are unknown, not fatal."""
-    columns = _columns(source, mapping, wanted=REQUIRED)
-    columns.pop(LABEL, None)
+def layout_for_model(source: Source, mapping: ColumnMap, *, extras: Sequence[str], has_label: bool = False) -> Layout:
+    """Return the layout of a file that has what a trained model needs; other columns are unknown, not fatal.
+
+    The label is read only where `has_label` says that it must be there.
+    """
+    columns = _columns(source, mapping, wanted=(*REQUIRED, LABEL) if has_label else REQUIRED)
+    if not has_label:
+        columns.pop(LABEL, None)
     _require(source, extras)
     known = {*columns.values(), *extras, *mapping.extra.ignore, mapping.source(LABEL)}
     unknown = tuple(name for name in source.names if name not in known)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from quatrain.core.errors import BadDataError
 from quatrain.fintech.data.columns import LABEL, ColumnMap
-from quatrain.fintech.data.read import Layout, layout_for_training, read_batches
-from quatrain.fintech.data.source import open_source
+from quatrain.fintech.data.read import Layout, layout_for_model, layout_for_training, read_batches
+from quatrain.fintech.data.source import Source, open_source
 
 PATTERNS = ("*.csv", "*.parquet")
 _LOG = logging.getLogger(__name__)
@@ -83,16 +83,20 @@ class Split:
     test: slice
 
 
-def load_labelled(path: Path, mapping: ColumnMap, *, max_bad_ratio: float = 0.05) -> Labelled:
+def load_labelled(
+    path: Path, mapping: ColumnMap, *, extras: Sequence[str] | None = None, max_bad_ratio: float = 0.05
+) -> Labelled:
     """Return a file's or folder's labelled rows.
 
-    Raises BadDataError when more than `max_bad_ratio` of the rows are bad, naming the reasons.
+    `extras` None takes the extra columns of the mapping, as training does; a trained model knows
+    which it needs, and then other columns are left out. Raises BadDataError when more than
+    `max_bad_ratio` of the rows are bad, naming the reasons.
     """
     rejections = Rejections()
     tables, digests, layouts, synthetic = [], [], [], []
     for file in files_of(path):
         source = open_source(file, mapping.csv)
-        layout = layout_for_training(source, mapping)
+        layout = _layout(source, mapping, extras)
         tables.append(pa.Table.from_batches(list(read_batches(source, layout, mapping, reject=rejections))))
         digests.append(source.digest())
         layouts.append(layout)
@@ -144,6 +148,12 @@ def time_folds(timestamp_us: NDArray[np.int64], *, n_folds: int, first_share: fl
     for begin, end in itertools.pairwise(cuts):
         if 0 < begin < end:
             yield slice(0, begin), slice(begin, end)
+
+
+def _layout(source: Source, mapping: ColumnMap, extras: Sequence[str] | None) -> Layout:
+    if extras is None:
+        return layout_for_training(source, mapping)
+    return layout_for_model(source, mapping, extras=extras, has_label=True)
 
 
 def _cut(timestamp_us: NDArray[np.int64], row: int) -> int:

@@ -1,0 +1,148 @@
+"""How a fraud model is measured: on the last transactions in time, beside the baselines, with intervals."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from quatrain.core.config import Config
+from quatrain.core.inference import Model, load_model
+from quatrain.fintech import features, metrics
+from quatrain.fintech.data.columns import ColumnMap
+from quatrain.fintech.data.named import TASK, find_data
+from quatrain.fintech.data.table import Labelled, load_labelled, split_by_time
+from quatrain.fintech.metrics import Floats, Scored
+
+_LOG = logging.getLogger(__name__)
+_PREDICT_ROWS = 65_536
+
+
+class EvaluateConfig(Config):
+    """Which model on which rows: the `[fintech.evaluate]` section."""
+
+    data: str
+    columns: Path | None = None
+    bundle: str = "fintech/fraud@prod"
+    # "test": the last `test_share` in time, with baselines trained on the rows before; "all": every row.
+    split: Literal["test", "all"] = "test"
+    test_share: float = Field(default=0.2, gt=0, lt=1)
+    cards_per_day: int = Field(default=100, ge=1)
+    n_resamples: int = Field(default=500, ge=10)
+    max_bad_ratio: float = Field(default=0.05, ge=0, le=1)
+    seed: int = Field(default=0, ge=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One model on one part of the data."""
+
+    name: str
+    split: str
+    n: int
+    metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How rows are measured; one for every model of a table."""
+
+    alert_budget: float
+    cards_per_day: int
+    n_resamples: int
+    seed: int
+
+    def measure(self, name: str, split: str, scored: Scored) -> Row:
+        """Return a model's row."""
+        k = self.cards_per_day
+        return Row(
+            name=name,
+            split=split,
+            n=len(scored.label),
+            metrics=metrics.summarise(scored, budget=self.alert_budget, k=k),
+            intervals=metrics.intervals(scored, k=k, n_resamples=self.n_resamples, seed=self.seed),
+        )
+
+
+def evaluate(config: EvaluateConfig) -> dict[str, Any]:
+    """Return the table as JSON values: the sealed model's row first, baselines after it."""
+    model = load_model(config.bundle)
+    decision = model.manifest.decision
+    names = model.manifest.inputs[0].columns
+    sealed = ColumnMap.model_validate(decision["columns"])
+    data = find_data(config.data, columns=config.columns, default=sealed)
+    labelled = load_labelled(
+        data.path, data.mapping, extras=features.extra_names(names), max_bad_ratio=config.max_bad_ratio
+    )
+    x = features.build(labelled.table, names)
+    protocol = Protocol(
+        alert_budget=float(decision["alert_budget"]),
+        cards_per_day=config.cards_per_day,
+        n_resamples=config.n_resamples,
+        seed=config.seed,
+    )
+    part = slice(0, len(labelled))
+    if config.split == "test":
+        part = split_by_time(labelled.timestamp_us, test_share=config.test_share, valid_share=0.5).test
+    elif labelled.digest == model.manifest.data.get("sha256"):
+        _LOG.warning(
+            "%s was trained on these rows; --split test shows how it does on rows that it never saw", data.name
+        )
+    rows = [protocol.measure(model.reference, config.split, scored_rows(labelled, part, predict(model, x[part])))]
+    rows += baseline_rows(labelled, x, part, protocol, split=config.split)
+    return {
+        "app": "fintech",
+        "task": TASK,
+        "data": data.name,
+        "split": config.split,
+        "n": rows[0].n,
+        "rows": [row.to_dict() for row in rows],
+    }
+
+
+def predict(model: Model, x: NDArray[np.float32]) -> Floats:
+    """Return a sealed model's probability of fraud of each row."""
+    parts = [model.predict(x[i : i + _PREDICT_ROWS])["probability"] for i in range(0, len(x), _PREDICT_ROWS)]
+    return np.concatenate(parts).astype(np.float64)
+
+
+def scored_rows(labelled: Labelled, part: slice, score: Floats) -> Scored:
+    """Return a part of the table with a model's scores; cards only if every row names one."""
+    table = labelled.table.slice(part.start, part.stop - part.start)
+    customer = None
+    if "customer_id" in table.column_names and table["customer_id"].null_count == 0:
+        codes = table["customer_id"].combine_chunks().dictionary_encode().indices
+        customer = np.asarray(codes.to_numpy(), dtype=np.int64)
+    return Scored(
+        label=labelled.label[part],
+        score=score,
+        amount=labelled.amount[part],
+        day=labelled.timestamp_us[part] // features.DAY_US,
+        customer=customer,
+    )
+
+
+def baseline_rows(
+    labelled: Labelled, x: NDArray[np.float32], part: slice, protocol: Protocol, *, split: str
+) -> Iterator[Row]:
+    """Yield the baselines' rows: trained on everything before `part`, on the same inputs."""
+    from quatrain.fintech.models.baselines import BASELINES
+
+    past = labelled.label[: part.start]
+    if not past.any() or past.all():
+        _LOG.warning("no baselines: the rows before these hold no frauds to learn from")
+        return
+    for name, fit_and_score in BASELINES.items():
+        score = fit_and_score(x[: part.start], past, x[part])
+        yield protocol.measure(name, split, scored_rows(labelled, part, score))

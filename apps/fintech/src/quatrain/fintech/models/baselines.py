@@ -1,0 +1,38 @@
+"""What every fraud model must beat in the same table."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quatrain.core.errors import require
+from quatrain.core.hardware import cpu_limit
+from quatrain.fintech.metrics import Floats, Labels
+
+_EXTRA = "quatrain-fintech[train]"
+
+
+def default_lightgbm(x: NDArray[np.float32], y: Labels, test: NDArray[np.float32]) -> Floats:
+    """Return the scores of LightGBM with the settings it comes with."""
+    lightgbm = require("lightgbm", package=_EXTRA)
+    model = lightgbm.LGBMClassifier(verbose=-1, n_jobs=cpu_limit(), random_state=0)
+    model.fit(x, y)
+    return np.asarray(model.booster_.predict(test), dtype=np.float64)
+
+
+def logistic_regression(x: NDArray[np.float32], y: Labels, test: NDArray[np.float32]) -> Floats:
+    """Return the scores of logistic regression on standardised inputs."""
+    linear = require("sklearn.linear_model", package=_EXTRA)
+    scaling = require("sklearn.preprocessing", package=_EXTRA)
+    scaler = scaling.StandardScaler()
+    model = linear.LogisticRegression(max_iter=1000)
+    with warnings.catch_warnings():
+        # A baseline that is not quite converged is still that baseline.
+        warnings.filterwarnings("ignore", message="lbfgs failed to converge")
+        model.fit(scaler.fit_transform(x.astype(np.float64)), y)
+    return np.asarray(model.predict_proba(scaler.transform(test.astype(np.float64)))[:, 1], dtype=np.float64)
+
+
+BASELINES = {"lightgbm default": default_lightgbm, "logistic regression": logistic_regression}

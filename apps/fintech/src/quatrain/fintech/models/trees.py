@@ -1,0 +1,136 @@
+"""LightGBM for rare fraud: several seeds grown side by side and averaged into one booster."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from quatrain.core.config import Config
+from quatrain.core.errors import require
+from quatrain.core.hardware import cpu_limit
+from quatrain.fintech.metrics import Floats, Labels, average_precision
+
+if TYPE_CHECKING:
+    import lightgbm
+
+_LOG = logging.getLogger(__name__)
+_EXTRA = "quatrain-fintech[train]"
+
+
+class TreeSettings(Config):
+    """One way to grow the trees; the defaults were fixed on time folds of real card data.
+
+    At 0.2 % fraud a leaf's hessian is tiny, and LightGBM's defaults (rate 0.1, 20 rows a leaf, no
+    penalty) diverge: small steps, larger leaves, an L2 penalty and sampled rows and columns do not.
+    """
+
+    learning_rate: float = Field(default=0.02, gt=0)
+    num_leaves: int = Field(default=16, ge=2)
+    min_child_samples: int = Field(default=50, ge=1)
+    lambda_l2: float = Field(default=1.0, ge=0)
+    feature_fraction: float = Field(default=0.5, gt=0, le=1)
+    bagging_fraction: float = Field(default=0.7, gt=0, le=1)
+    # The default 255 blurs the tails where frauds are; more bins cost time in proportion.
+    max_bin: int = Field(default=255, ge=2)
+    max_rounds: int = Field(default=800, ge=1)
+    # Rounds between two looks at the validation rows, and looks without a gain before stopping.
+    step: int = Field(default=50, ge=1)
+    patience: int = Field(default=6, ge=1)
+    n_seeds: int = Field(default=3, ge=1)
+
+
+def grow(
+    settings: TreeSettings,
+    x: NDArray[np.float32],
+    y: Labels,
+    *,
+    seed: int,
+    valid: tuple[NDArray[np.float32], Labels] | None = None,
+) -> tuple[lightgbm.Booster, int]:
+    """Return the averaged booster and its rounds.
+
+    With `valid`, the rounds with the best average precision there; without, `max_rounds`.
+    """
+    boosters = _start(settings, x, y, seed=seed)
+    best_rounds, best_ap, margin = settings.max_rounds, -np.inf, np.zeros(0)
+    for rounds in range(settings.step, settings.max_rounds + settings.step, settings.step):
+        done = min(rounds, settings.max_rounds)
+        first = rounds - settings.step
+        _advance(boosters, done - first)
+        if valid is None:
+            continue
+        added = [b.predict(valid[0], start_iteration=first, raw_score=True) for b in boosters]
+        margin = np.mean(added, axis=0) + (margin if len(margin) else 0)
+        ap = average_precision(valid[1], margin)
+        _LOG.debug("rounds %d: validation AP %.4f", done, ap)
+        if ap > best_ap:
+            best_rounds, best_ap = done, ap
+        elif done - best_rounds >= settings.patience * settings.step:
+            break
+    return average(boosters, rounds=best_rounds), best_rounds
+
+
+def predict(booster: lightgbm.Booster, x: NDArray[np.float32]) -> Floats:
+    """Return the probability of fraud of each row."""
+    return np.asarray(booster.predict(x, num_threads=cpu_limit()), dtype=np.float64)
+
+
+def average(boosters: Sequence[lightgbm.Booster], *, rounds: int) -> lightgbm.Booster:
+    """Return one booster whose log-odds are the mean of the boosters' first `rounds` rounds.
+
+    The trees are put together and their leaves divided by the number of boosters, so that the
+    ensemble is exported and served like a single model.
+    """
+    texts = [booster.model_to_string(num_iteration=rounds) for booster in boosters]
+    head, _, rest = texts[0].partition("\nTree=0\n")
+    # Byte offsets of the trees; without them LightGBM finds each tree by its heading.
+    head = "\n".join(line for line in head.splitlines() if not line.startswith("tree_sizes="))
+    tail = rest[rest.index("end of trees") :]
+    blocks = [block for text in texts for block in _blocks(text)]
+    trees = "".join(f"Tree={i}\n{_scaled(block, 1 / len(texts))}" for i, block in enumerate(blocks))
+    module = require("lightgbm", package=_EXTRA)
+    booster: lightgbm.Booster = module.Booster(model_str=f"{head}\n\n{trees}{tail}")
+    return booster
+
+
+def _start(settings: TreeSettings, x: NDArray[np.float32], y: Labels, *, seed: int) -> list[lightgbm.Booster]:
+    module = require("lightgbm", package=_EXTRA)
+    params = {
+        **settings.model_dump(exclude={"max_rounds", "step", "patience", "n_seeds"}),
+        "objective": "binary",
+        "bagging_freq": 1,
+        "verbose": -1,
+        "num_threads": cpu_limit(),
+        # The same trees on every run, whatever the threads.
+        "deterministic": True,
+        "force_row_wise": True,
+    }
+    data = module.Dataset(x, y.astype(np.float32), params=params, free_raw_data=False)
+    return [module.Booster({**params, "seed": seed + i}, data) for i in range(settings.n_seeds)]
+
+
+def _advance(boosters: Sequence[Any], rounds: int) -> None:
+    for booster in boosters:
+        for _ in range(rounds):
+            booster.update()
+
+
+def _blocks(text: str) -> list[str]:
+    trees = text[: text.index("end of trees")]
+    return re.split(r"\nTree=\d+\n", trees)[1:]
+
+
+def _scaled(block: str, factor: float) -> str:
+    lines = []
+    for line in block.splitlines():
+        key, equals, values = line.partition("=")
+        if key == "leaf_value":
+            values = " ".join(repr(float(value) * factor) for value in values.split())
+        lines.append(key + equals + values)
+    return "\n".join(lines).rstrip("\n") + "\n\n\n"

@@ -1,0 +1,1 @@
+"""Training: candidates chosen on validation, the test read once, the champion sealed and published."""

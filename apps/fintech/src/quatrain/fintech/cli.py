@@ -1,12 +1,277 @@
-"""The fraud app's commands."""
+"""The fraud app's commands; each reads its config, calls a room and prints what came."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
 import typer
 
+from quatrain.core.cli.options import (
+    BundlePath,
+    Columns,
+    ConfigFile,
+    Data,
+    Json,
+    Out,
+    Overrides,
+    Quiet,
+    Seed,
+    Verbose,
+    print_json,
+    verbosity,
+)
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from quatrain.core.jobs.report import JobReport
+
 app = typer.Typer(help="Fraud detection on card transactions.", no_args_is_help=True)
+data_app = typer.Typer(help="Make, describe and check transaction files.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+Since = Annotated[str | None, typer.Option("--since", help="Only files modified at or after this ISO time.")]
+Promote = Annotated[
+    bool | None, typer.Option("--promote/--no-promote", help="Make prod mean this model; default: if prod means none.")
+]
 
 
 @app.callback()
 def _fintech() -> None:
     """Fraud detection on card transactions."""
+
+
+@app.command()
+def train(
+    *,
+    data: Data = None,
+    columns: Columns = None,
+    out: Out = None,
+    promote: Promote = None,
+    seed: Seed = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train candidates on labelled transactions and seal the best as fintech/fraud."""
+    _start(quiet=quiet, verbose=verbose)
+    from quatrain.core.config import load
+    from quatrain.fintech.train.config import TrainConfig
+    from quatrain.fintech.train.run import train as run_training
+
+    choice = None if promote is None else "yes" if promote else "no"
+    flags = {"data": data, "columns": columns, "out": out, "promote": choice, "seed": seed}
+    result = run_training(
+        load(TrainConfig, section="fintech.train", file=config, overrides=overrides or (), flags=flags)
+    )
+    document = result.to_dict()
+    if json:
+        print_json(document)
+        return
+    _print_rows(document["rows"], title="Fraud models")
+    typer.echo(f"sealed {document['version'] or document['bundle']} (digest {document['digest'][:12]})")
+
+
+@app.command()
+def evaluate(
+    *,
+    data: Data = None,
+    columns: Columns = None,
+    bundle: BundlePath = None,
+    split: Annotated[
+        Literal["test", "all"] | None, typer.Option("--split", help="The last rows, or every row.")
+    ] = None,
+    seed: Seed = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Measure a sealed model on labelled transactions, beside the baselines."""
+    _start(quiet=quiet, verbose=verbose)
+    from quatrain.core.config import load
+    from quatrain.fintech.evaluate import EvaluateConfig
+    from quatrain.fintech.evaluate import evaluate as run_evaluation
+
+    flags = {"data": data, "columns": columns, "bundle": bundle, "split": split, "seed": seed}
+    settings = load(EvaluateConfig, section="fintech.evaluate", file=config, overrides=overrides or (), flags=flags)
+    document = run_evaluation(settings)
+    if json:
+        print_json(document)
+        return
+    _print_rows(document["rows"], title=f"{document['data']}: {document['n']:,} transactions ({document['split']})")
+
+
+@app.command()
+def score(
+    *,
+    data: Annotated[
+        list[str] | None, typer.Option("--data", help="File, folder or catalogue name; repeatable.")
+    ] = None,
+    bundle: BundlePath = None,
+    out: Out = None,
+    columns: Columns = None,
+    since: Since = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
+    max_bad_ratio: Annotated[
+        float | None, typer.Option("--max-bad-ratio", help="Exit 65 above this share of bad rows or refused files.")
+    ] = None,
+    prom: Annotated[Path | None, typer.Option("--prom", help="Write metrics to this node-exporter textfile.")] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Score new transaction files once each; exit 65 for too much bad data, 75 while another run holds the lock."""
+    _start(quiet=quiet, verbose=verbose)
+    from quatrain.core.config import load
+    from quatrain.core.data.catalogue import find
+    from quatrain.fintech.score import ScoreConfig
+    from quatrain.fintech.score import score as run_scoring
+
+    flags = {
+        "inputs": tuple(find(name) for name in data) if data else None,
+        "bundle": bundle,
+        "out": out,
+        "columns": columns,
+        "since": since,
+        "dry_run": dry_run or None,
+        "max_bad_ratio": max_bad_ratio,
+        "prom": prom,
+    }
+    settings = load(ScoreConfig, section="fintech.score", file=config, overrides=overrides or (), flags=flags)
+    report = run_scoring(settings)
+    if json:
+        print_json(report.to_dict())
+    else:
+        _print_report(report)
+    raise typer.Exit(report.exit_code)
+
+
+@app.command()
+def dashboard(port: Annotated[int, typer.Option("--port", help="Port on 127.0.0.1.")] = 8501) -> None:
+    """Open the alert queue and the model report in a browser."""
+    from quatrain.core.dashboard.run import serve
+
+    raise typer.Exit(serve("fintech", port=port))
+
+
+@data_app.command("generate")
+def generate(
+    path: Annotated[Path, typer.Argument(help="The Parquet file to write.")],
+    seed: Annotated[int, typer.Option("--seed", help="Seed of every random choice.")] = 0,
+    overrides: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Write SYNTHETIC labelled transactions after the fraud-detection handbook's simulator."""
+    _start()
+    from quatrain.core.config import load
+    from quatrain.fintech.simulator import SimulatorConfig, write_handbook_like
+
+    options = load(SimulatorConfig, section="fintech.simulator", overrides=overrides or ())
+    write_handbook_like(path, seed=seed, **options.model_dump())
+    _print_facts({"path": str(path), "is_synthetic": True, "seed": seed, **options.model_dump(mode="json")}, json=json)
+
+
+@data_app.command("describe")
+def describe(data: Data = None, columns: Columns = None, json: Json = False) -> None:
+    """Show what a labelled file or set holds, as training would read it."""
+    _start()
+    from quatrain.fintech.data.named import find_data
+    from quatrain.fintech.data.summary import describe_labelled
+
+    found = find_data(_required(data), columns=columns)
+    _print_facts(describe_labelled(found), json=json)
+
+
+@data_app.command("validate")
+def validate(data: Data = None, columns: Columns = None, json: Json = False) -> None:
+    """Count the rows of files that scoring would reject, by reason; exit 65 if a file would be refused."""
+    _start()
+    from quatrain.fintech.data.named import find_data
+    from quatrain.fintech.data.summary import validate_files
+
+    found = find_data(_required(data), columns=columns)
+    document = validate_files(found)
+    if json:
+        print_json(document)
+    else:
+        for file in document["files"]:
+            typer.echo(f"{file['file']}: {file['good']} good, {file['bad']} bad rows {file['refused'] or ''}".rstrip())
+            for reason, count in file["reasons"].items():
+                typer.echo(f"  {count:>8} {reason}")
+    raise typer.Exit(document["exit_code"])
+
+
+def _start(*, quiet: bool = False, verbose: bool = False) -> None:
+    from quatrain.core import logs
+
+    logs.configure(verbosity=verbosity(quiet=quiet, verbose=verbose))
+
+
+def _required(data: str | None) -> str:
+    if data is None:
+        from quatrain.core.errors import UsageError
+
+        raise UsageError("give --data: a catalogue name, a file or a folder")
+    return data
+
+
+def _print_facts(facts: dict[str, Any], *, json: bool) -> None:
+    if json:
+        print_json(facts)
+        return
+    for name, value in facts.items():
+        typer.echo(f"{name.replace('_', ' '):<18} {value}")
+
+
+def _print_report(report: JobReport) -> None:
+    units = ", ".join(f"{count} {name}" for name, count in report.units.items())
+    typer.echo(f"{report.status}: files {units}; rows {report.rows}, {report.bad_rows} bad; run {report.run_id}")
+    for path in report.outputs:
+        typer.echo(f"  {path}")
+    for step in report.plan:
+        typer.echo(f"  {step['action']}: {step['file']} ({step['reason']})")
+    if report.error:
+        typer.echo(report.error, err=True)
+
+
+def _print_rows(rows: list[dict[str, Any]], *, title: str) -> None:
+    from rich.console import Console
+
+    Console(width=None if _is_terminal() else 140).print(_rows_table(rows, title=title))
+
+
+def _is_terminal() -> bool:
+    import sys
+
+    return sys.stdout.isatty()
+
+
+def _rows_table(rows: list[dict[str, Any]], *, title: str) -> Table:
+    from rich.table import Table
+
+    names = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
+    table = Table(title=title, title_justify="left")
+    for header in ("model", "split"):
+        table.add_column(header)
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(row["name"], row["split"], *(_cell(row, name) for name in names))
+    return table
+
+
+def _cell(row: dict[str, Any], name: str) -> str:
+    if name not in row["metrics"]:
+        return ""
+    text = f"{row['metrics'][name]:.4f}"
+    if name in row["intervals"]:
+        low, high = row["intervals"][name]
+        text += f" [{low:.3f}, {high:.3f}]"
+    return text

@@ -10,6 +10,8 @@ import pandas as pd
 
 # Keys of a history row that say where it stands, not how well it does.
 POSITION = frozenset({"step", "epoch", "seconds"})
+# Text and guides inside a chart: readable on both themes, of which Vega knows nothing.
+MUTED = "#7b849a"
 _HEIGHT = 240
 
 
@@ -65,7 +67,7 @@ def bars(frame: pd.DataFrame, *, label: str, value: str, height_per_bar: int = 3
     )
     return (
         base.mark_bar(height=14, cornerRadiusEnd=3)
-        + base.mark_text(align="left", dx=6, fontSize=12).encode(text=alt.Text(f"{value}:Q", format=","))
+        + base.mark_text(align="left", dx=6, fontSize=12, color=MUTED).encode(text=alt.Text(f"{value}:Q", format=","))
     ).properties(height=height_per_bar * len(frame) + 8)
 
 

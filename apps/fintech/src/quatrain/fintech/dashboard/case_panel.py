@@ -79,7 +79,7 @@ def draw_reasons(alert: pd.Series[Any]) -> None:
     if not reasons:
         st.html('<p class="q-sub">No single input explains this score; the combination of all of them does.</p>')
         return
-    items = "".join(f"<li>{formats.html(reason[:1].upper() + reason[1:])}</li>" for reason in reasons)
+    items = "".join(f"<li>{_reason_html(reason)}</li>" for reason in reasons)
     st.html(f'<ol class="q-reasons">{items}</ol>')
 
 
@@ -171,6 +171,13 @@ def draw_inputs(table: pd.DataFrame) -> None:
     columns = {"Here": st.column_config.TextColumn(width=100), "Typical": st.column_config.TextColumn(width=100)}
     alt = "The model's inputs for this transaction beside typical legitimate values"
     grid.show(table, alt=alt, rows=9, columns=columns)
+
+
+def _reason_html(reason: str) -> str:
+    """Return "amount 950.00, usually 22.00" with the usual value quiet."""
+    here, comma, usual = (reason[:1].upper() + reason[1:]).rpartition(", usually ")
+    quiet = f' <span class="q-muted">usually {formats.html(usual)}</span>' if comma else formats.html(usual)
+    return f"{formats.html(here)}{quiet}"
 
 
 def _entity(value: object, noun: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from quatrain.core.bundle.open import Bundle
     from quatrain.fintech.dashboard.alert_table import AlertFile
+    from quatrain.fintech.dashboard.report import Report
 
 MODEL = "fintech/fraud"
 JOB = "fintech.score"
@@ -83,6 +85,22 @@ def model_of(alert_model: str) -> SealedModel | None:
     match = _DIGEST.search(alert_model)
     found = [version for version in versions() if match and version.digest.startswith(match[0])]
     return sealed_model(found[0]) if found else None
+
+
+def report_of(model: SealedModel) -> Report | None:
+    """Return what the training run left about the model, None when it is not on this machine."""
+    from quatrain.fintech.dashboard.report import report_path
+
+    path = report_path(str(model.bundle.manifest.training.get("run", "none")))
+    # A run writes its report after it has published its model.
+    return _report(path, path.stat().st_mtime_ns, model.bundle.digest) if path.is_file() else None
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _report(path: Path, mtime_ns: int, digest: str) -> Report | None:  # noqa: ARG001 - the time keys the cache
+    from quatrain.fintech.dashboard.report import read_report
+
+    return read_report(path, digest=digest)
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)

@@ -1,7 +1,8 @@
 """Fits that the training tests run in processes of their own: killed, resumed, or under torchrun.
 
-    python training_worker.py kill FOLDER SCENARIO KILL...    a KILL is step:N or write:N
-    torchrun training_worker.py curve FOLDER                  or plain python, for one process
+    python training_worker.py kill FOLDER PLAN     PLAN is JSON: {case: [scenario, [kill, ...]]},
+                                                   a kill is step:N or write:N
+    torchrun training_worker.py curve FOLDER       or plain python, for one process
 
 Written for one process that forks a child per fit, because importing torch costs seconds.
 """
@@ -14,6 +15,7 @@ import random
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,10 +110,9 @@ def save_outcome(folder: Path, network: nn.Module, result: FitResult) -> None:
 
 def kill_and_resume(folder: Path, scenario: str, kills: list[str]) -> None:
     """Leave the outcome of one run that was killed at each point in turn and then ran to its end."""
-    in_child(lambda: new_fit(folder, scenario, kill=kills[0]), expect=signal.SIGKILL)
-    for kill in kills[1:]:
-        in_child(lambda at=kill: go_on(folder, scenario, kill=at), expect=signal.SIGKILL)  # type: ignore[misc]
-    in_child(lambda: go_on(folder, scenario))
+    for number, kill in enumerate([*kills, None]):
+        work = partial(go_on if number else new_fit, folder, scenario, kill=kill)
+        in_child(work, expect=signal.SIGKILL if kill else 0)
 
 
 def new_fit(folder: Path, scenario: str, *, kill: str | None = None) -> None:
@@ -187,13 +188,12 @@ CURVES: dict[str, dict[str, Any]] = {
 
 def curves(folder: Path) -> None:
     """Write every curve's losses by step, as rank 0 of however many processes there are."""
-    outcome = {name: curve(folder, **options) for name, options in CURVES.items()}
+    outcome = {name: curve(**options) for name, options in CURVES.items()}
     if int(os.environ.get("RANK", "0")) == 0:
         (folder / f"curves-{os.environ.get('WORLD_SIZE', '1')}.json").write_text(json.dumps(outcome))
 
 
 def curve(
-    folder: Path,
     *,
     n: int,
     loss: Loss = squared_error,
@@ -253,16 +253,14 @@ def terminated(rank: int, *, at: int) -> Loss:
 def main() -> None:
     """Do what the first argument says."""
     torch.set_num_threads(1)
-    verb, folder, *rest = sys.argv[1:]
+    verb, folder, *plan = sys.argv[1:]
     if verb == "kill":
-        kill_and_resume(Path(folder), rest[0], rest[1:])
-    elif verb == "through":
-        for scenario in rest:
-            in_child(lambda name=scenario: new_fit(Path(folder) / name, name))  # type: ignore[misc]
-    elif verb == "curve":
-        curves(Path(folder))
-        if "RANK" in os.environ:
-            stop_one_rank(Path(folder))
+        for case, (scenario, kills) in json.loads(plan[0]).items():
+            kill_and_resume(Path(folder) / case, scenario, kills)
+        return
+    curves(Path(folder))
+    if "RANK" in os.environ:
+        stop_one_rank(Path(folder))
 
 
 if __name__ == "__main__":

@@ -181,9 +181,10 @@ class Loop:
         *losses, n_asked = world.sum(torch.stack([*self._unseen, asked])).tolist()
         self._unseen.clear()
         self._session.losses += losses
-        for back, loss in enumerate(reversed(losses)):
+        first_step = self._session.progress.step - len(losses) + 1
+        for step, loss in enumerate(losses, first_step):
             if not math.isfinite(loss):
-                raise UserError(self._diverged(self._session.progress.step - back, loss))
+                raise UserError(self._diverged(step, loss))
         return bool(n_asked)
 
     def _diverged(self, step: int, loss: float) -> str:
@@ -192,8 +193,8 @@ class Loop:
         fixes += ["clip_norm=1"] if config.clip_norm is None else []
         fixes += ["precision=fp32"] if self._dtype is not None else []
         fault = self._train.find_fault()
-        cause = f"; {fault}" if fault else f"; the inputs are finite, so try {', or '.join(fixes)}"
-        return f"the loss became {loss} in step {step} of {self._total_steps}{cause}"
+        advice = fault or f"try {', or '.join(fixes)}"
+        return f"the loss became {loss} in step {step} of {self._total_steps}; {advice}"
 
     def _end_epoch(self, bar: StepBar) -> None:
         session, progress = self._session, self._session.progress

@@ -525,10 +525,12 @@ def test_an_error_of_the_engine_itself_is_recorded(desk: Desk, monkeypatch: pyte
     assert (run.status, run.exit_code, run.error) == ("failed", 1, "RuntimeError: no such luck")
 
 
-def test_a_metrics_file_without_folder_is_a_usage_error(desk: Desk, tmp_path: Path) -> None:
+def test_a_metrics_file_that_cannot_work_is_a_usage_error(desk: Desk, tmp_path: Path) -> None:
     """Told before the work, not after it."""
     with pytest.raises(UsageError, match=r"there is no folder .*nowhere for the metrics file"):
         desk.run(never, prom=tmp_path / "nowhere" / "job.prom")
+    with pytest.raises(UsageError, match=r"the metrics file must end in \.prom, or node-exporter does not read it"):
+        desk.run(never, prom=tmp_path / "job.txt")
 
 
 def test_the_report_is_json(desk: Desk) -> None:
@@ -539,9 +541,7 @@ def test_the_report_is_json(desk: Desk) -> None:
     assert "plan" not in document
 
 
-def test_config_refuses_what_cannot_work() -> None:
-    """A share above 1 and a metrics file that nobody reads."""
+def test_a_share_is_at_most_1() -> None:
+    """A percentage is refused rather than read as "put up with everything"."""
     with pytest.raises(ValueError, match="less than or equal to 1"):
         JobConfig(inputs=(Path("in"),), out=Path("out"), max_bad_ratio=2)
-    with pytest.raises(ValueError, match=r"must end in \.prom"):
-        JobConfig(inputs=(Path("in"),), out=Path("out"), prom=Path("metrics.txt"))

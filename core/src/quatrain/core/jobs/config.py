@@ -23,7 +23,7 @@ class JobConfig(Config):
     dry_run: bool = False
     # Exit 65 above this share of bad rows, or of refused files, in one run.
     max_bad_ratio: float = Field(default=0.05, ge=0, le=1)
-    # The node-exporter textfile of this job; one file per job.
+    # The node-exporter textfile of this job, ending in .prom; one file per job.
     prom: Path | None = None
     # Matched against file names in the input folders, whatever their case.
     patterns: tuple[str, ...] = ("*.csv", "*.parquet")
@@ -47,10 +47,3 @@ class JobConfig(Config):
     @classmethod
     def _with_zone(cls, value: datetime | None) -> datetime | None:
         return value.astimezone() if value is not None and value.tzinfo is None else value
-
-    @field_validator("prom", mode="after")
-    @classmethod
-    def _read_by_node_exporter(cls, value: Path | None) -> Path | None:
-        if value is not None and value.suffix != ".prom":
-            raise ValueError("the metrics file must end in .prom, or node-exporter does not read it")
-        return value

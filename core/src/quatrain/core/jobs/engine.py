@@ -23,7 +23,7 @@ from quatrain.core.jobs.identity import Job, Snapshot, plain, take_snapshot
 from quatrain.core.jobs.inputs import Candidate, find_inputs
 from quatrain.core.jobs.ledger import Ledger, UnitRecord, open_ledger
 from quatrain.core.jobs.lock import job_lock
-from quatrain.core.jobs.metrics import write_metrics
+from quatrain.core.jobs.metrics import check_metrics_path, write_metrics
 from quatrain.core.jobs.plan import Decision, decide, rehearse
 from quatrain.core.jobs.report import JobReport, Tally
 from quatrain.core.jobs.sink import FileSink
@@ -54,10 +54,8 @@ def run_job(
     url = ledger_url or settings().ledger_url
     if config.dry_run:
         return rehearse(config, job, url)
-    if config.prom is not None and not config.prom.parent.is_dir():
-        raise UsageError(
-            f"there is no folder {config.prom.parent} for the metrics file; create it, or leave out --prom"
-        )
+    if config.prom is not None:
+        check_metrics_path(config.prom)
     with job_lock(job):
         return _Run(config, job, process).execute(url)
 

@@ -5,12 +5,20 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from quatrain.core.errors import ExitCode
+from quatrain.core.errors import ExitCode, UsageError
 from quatrain.core.jobs.files import write_atomically
 from quatrain.core.jobs.identity import Job
 from quatrain.core.jobs.report import JobReport
 
 _LAST_SUCCESS = "quatrain_job_last_success_timestamp_seconds"
+
+
+def check_metrics_path(path: Path) -> None:
+    """Raise UsageError for a metrics file that could not be written, or that nobody would read."""
+    if path.suffix != ".prom":
+        raise UsageError(f"the metrics file must end in .prom, or node-exporter does not read it; got {path}")
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no folder {path.parent} for the metrics file; create it, or leave out --prom")
 
 
 def write_metrics(path: Path, job: Job, report: JobReport, *, ended: float) -> None:

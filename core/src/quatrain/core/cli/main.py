@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from quatrain.core.cli import data, demo, doctor, models, runs
+from quatrain.core.cli import dashboard, data, demo, doctor, models, runs
 from quatrain.core.errors import UserError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("demo")(demo.demo)
+app.command("dashboard")(dashboard.dashboard)
 app.command("doctor")(doctor.doctor)
 app.add_typer(models.app, name="models")
 app.add_typer(runs.app, name="runs")

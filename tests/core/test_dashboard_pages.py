@@ -101,7 +101,7 @@ def test_a_card_shows_the_status_of_its_app(monkeypatch: pytest.MonkeyPatch) -> 
     card = Card(title="Toy", summary="A toy app.", status=lambda: status)
     monkeypatch.setattr(installed, "cards", lambda: {"toy": card})
     shown = text_of(open_page(overview_page))
-    for expected in ("Toy", "A toy app.", "Open alerts", ">37<", "12,400.00 at risk", "Healthy", "SYNTHETIC"):
+    for expected in ("Toy", "A toy app.", "Open alerts", ">37<", "12,400.00 at risk", "Up to date", "SYNTHETIC"):
         assert expected in shown
 
 
@@ -146,7 +146,7 @@ def test_a_batch_run_shows_files_and_rejected_rows_with_reasons(tmp_path: Path) 
     by_file = {row["File"]: row for row in files.to_dict("records")}
     assert by_file["mixed.csv"]["Rejected"] == 3
     assert by_file["broken.csv"]["Status"] == "Refused"
-    assert by_file["broken.csv"]["Reason"] == "the file is cut off"
+    assert "<dt>broken.csv</dt><dd>the file is cut off</dd>" in text_of(app)
     assert rejected["reason"].value_counts().to_dict() == {"amount is negative": 3, "the file is cut off": 1}
     assert ">1,500<" in text_of(app)
     assert "0.20 % of rows" in text_of(app)
@@ -194,7 +194,7 @@ def test_a_training_run_shows_measures_settings_and_curves() -> None:
     app = open_page(training_page)
     assert not app.exception
     shown = text_of(app)
-    for expected in ("Test ap", ">0.689<", "sealed cccccccccccc", "Learning rate", "0.01", "[64, 32]"):
+    for expected in ("Test AP", ">0.689<", "sealed cccccccccccc", "Learning rate", "0.01", "[64, 32]"):
         assert expected in shown
     assert len(app.get("vega_lite_chart")) == 2
 

@@ -57,7 +57,7 @@ def of_job(run: JobRun) -> Entry:
 def of_training(run: RunRecord) -> Entry:
     """Return a training run as an entry."""
     numbers = {name: value for name, value in run.metrics.items() if isinstance(value, int | float)}
-    measures = [f"{name.replace('_', ' ')} {formats.measure(value)}" for name, value in numbers.items()]
+    measures = [f"{formats.label(name)} {formats.measure(value)}" for name, value in numbers.items()]
     return Entry(
         title=_title(run.app, run.command),
         status=run.status,

@@ -8,6 +8,8 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from quatrain.core.dashboard import formats
+
 # Keys of a history row that say where it stands, not how well it does.
 POSITION = frozenset({"step", "epoch", "seconds"})
 # Text and guides inside a chart: readable on both themes, of which Vega knows nothing.
@@ -25,13 +27,13 @@ def history_panels(rows: Sequence[Mapping[str, float]]) -> dict[str, list[str]]:
     names = list(dict.fromkeys(name for row in rows for name in row if name not in POSITION))
     losses = [name for name in names if name.endswith("loss")]
     panels = {"Loss": losses} if losses else {}
-    return panels | {_title(name): [name] for name in names if name not in losses}
+    return panels | {formats.label(name): [name] for name in names if name not in losses}
 
 
 def history_frame(histories: Mapping[str, Sequence[Mapping[str, float]]], names: Sequence[str]) -> pd.DataFrame:
     """Return one row per run, step and measure: columns run, step, measure, value."""
     records = [
-        {"run": run, "step": row["step"], "measure": _title(name), "value": row[name]}
+        {"run": run, "step": row["step"], "measure": formats.label(name), "value": row[name]}
         for run, rows in histories.items()
         for row in rows
         for name in names
@@ -49,7 +51,7 @@ def history(frame: pd.DataFrame) -> Any:
     # A line needs two points; a lone one would be invisible.
     lines = alt.Chart(frame).mark_line(strokeWidth=1.8, point=bool(frame["step"].nunique() == 1))
     encoded = lines.encode(
-        x=alt.X("step:Q", axis=axis("Step", number_format=",", grid=False)),
+        x=alt.X("step:Q", axis=axis("Step", number_format=",.0f", grid=False)),
         y=alt.Y("value:Q", axis=axis(""), scale=alt.Scale(zero=False)),
         color=colour,
         tooltip=["run", "measure", alt.Tooltip("step:Q", format=","), alt.Tooltip("value:Q", format=".4g")],
@@ -69,8 +71,3 @@ def bars(frame: pd.DataFrame, *, label: str, value: str, height_per_bar: int = 3
         base.mark_bar(height=14, cornerRadiusEnd=3)
         + base.mark_text(align="left", dx=6, fontSize=12, color=MUTED).encode(text=alt.Text(f"{value}:Q", format=","))
     ).properties(height=height_per_bar * len(frame) + 8)
-
-
-def _title(name: str) -> str:
-    text = name.replace("_", " ")
-    return text[:1].upper() + text[1:]

@@ -11,6 +11,7 @@ from html import escape
 NONE = "\u2013"
 _MILLION = 1_000_000
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_ACRONYMS = frozenset({"ap", "auc", "ece", "ema", "cp", "id"})
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:])")
 
 
@@ -87,6 +88,13 @@ def duration(seconds: float | None) -> str:
 def plural(number: int, noun: str, nouns: str | None = None) -> str:
     """Return "1 alert" or "2,310 alerts"."""
     return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
+
+
+def label(key: str) -> str:
+    """Return a config key or measure as a label: "valid_ap" -> "Valid AP", "n_rows" -> "N rows"."""
+    words = [word.upper() if word in _ACRONYMS else word for word in key.split("_")]
+    text = " ".join(words)
+    return text[:1].upper() + text[1:]
 
 
 def plain(text: str) -> str:

@@ -143,7 +143,7 @@ def inputs_table(inputs: Mapping[str, float], typical: Mapping[str, float]) -> p
     shown = [name for name in inputs if name not in _REDUNDANT]
     return pd.DataFrame(
         {
-            "Input": [_input_label(name) for name in shown],
+            "Input": [formats.label(name.removeprefix("is_")) for name in shown],
             "Here": [input_text(name, inputs[name]) for name in shown],
             "Typical": [input_text(name, typical.get(name)) for name in shown],
         }
@@ -188,8 +188,3 @@ def _history_item(event: Event) -> str:
     note = f"<q>{formats.html(event.note)}</q>" if event.note else ""
     when = f'<span class="q-muted">{formats.html(event.analyst)}, {formats.moment(event.at)}</span>'
     return f"<li><b>{_DONE[event.action]}</b> {when}{note}</li>"
-
-
-def _input_label(name: str) -> str:
-    text = name.removeprefix("is_").replace("_", " ")
-    return text[:1].upper() + text[1:]

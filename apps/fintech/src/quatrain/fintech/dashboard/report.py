@@ -77,7 +77,7 @@ def measure_of(name: str) -> Measure:
     if name.startswith("cp_"):
         k = name.removeprefix("cp_")
         return Measure(label=f"Card precision at {k}", meaning=f"Share of the {k} top cards of a day that were fraud")
-    return Measure(label=name.replace("_", " ").capitalize(), meaning="")
+    return Measure(label=formats.label(name), meaning="")
 
 
 def model_name(row: Mapping[str, Any]) -> str:

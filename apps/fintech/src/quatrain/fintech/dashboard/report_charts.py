@@ -12,7 +12,7 @@ from quatrain.core.dashboard.charts import MUTED, axis
 _HEIGHT = 250
 # A symmetric logarithmic scale finds no ticks of its own between 0 and the largest count.
 _COUNTS = alt.Axis(
-    title="Transactions", format="~s", values=[0, 10, 100, 1e3, 1e4, 1e5, 1e6], domain=False, ticks=False
+    title="Transactions", format=",.0f", values=[0, 10, 100, 1e3, 1e4, 1e5, 1e6], domain=False, ticks=False
 )
 _LEGEND = alt.Legend(title=None, orient="top")
 # Told apart in both themes, and by colour-blind readers.

@@ -27,7 +27,7 @@ def status() -> Status:
             headline="Nothing scored yet",
             facts=(model,),
             next_step="Score a file of transactions",
-            command="quatrain fintech score --data transactions.csv --out scored",
+            command="quatrain fintech score --data transactions.csv",
         )
     frame = sources.current_alerts()
     summary = alert_table.summarise(frame)

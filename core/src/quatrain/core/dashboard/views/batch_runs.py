@@ -24,7 +24,7 @@ def batch_runs() -> None:
         panels.empty_state(
             "No batch has run yet",
             "Score a folder of files; run the same command from cron and only new files are taken up.",
-            command="quatrain fintech score --data incoming --out scored",
+            command="quatrain fintech score --data incoming",
         )
         return
     _draw_numbers(runs)
@@ -89,6 +89,7 @@ def _open(row: int) -> None:
 
 
 def _draw_run(run: JobRun) -> None:
+    rejected = quarantine.read(quarantine.describe(run.files))
     with st.grid(2, min_column_width=380, gap="medium"):
         with st.container(border=True, gap="small", height="stretch"):
             panels.section("Files", f"{run.name}, {formats.moment(run.started)}")
@@ -96,7 +97,10 @@ def _draw_run(run: JobRun) -> None:
                 st.warning(formats.plain(run.error))
             _draw_files(run.files)
         with st.container(border=True, gap="small", height="stretch"):
-            _draw_rejected(run.files)
+            panels.section("Why rows were rejected", "By reason, the most frequent first.")
+            _draw_reasons(rejected)
+    if not rejected.empty:
+        _draw_rejected(rejected)
 
 
 def _draw_files(files: tuple[JobUnit, ...]) -> None:
@@ -109,29 +113,33 @@ def _draw_files(files: tuple[JobUnit, ...]) -> None:
             "Status": [_FILE_STATUS[unit.status] for unit in files],
             "Rows": [unit.rows for unit in files],
             "Rejected": [unit.bad_rows for unit in files],
-            "Reason": [unit.reason or "" for unit in files],
         }
     )
-    if not table["Reason"].any():
-        table = table.drop(columns="Reason")
     number = st.column_config.NumberColumn(format="localized", width=80)
-    columns = {"Rows": number, "Rejected": number, "Reason": st.column_config.TextColumn(width="large")}
-    grid.show(table, rows=8, columns=columns, alt="Files of this run")
+    grid.show(table, rows=8, columns={"Rows": number, "Rejected": number}, alt="Files of this run")
+    refused = {Path(unit.path).name: unit.reason for unit in files if unit.reason}
+    if refused:
+        panels.facts(refused)
 
 
-def _draw_rejected(files: tuple[JobUnit, ...]) -> None:
-    panels.section("Rejected rows", "Kept in quarantine with file, row and reason; the good rows went through.")
-    rejected = quarantine.read(quarantine.describe(files))
-    if rejected.empty:
-        st.html('<p class="q-sub">No row was rejected in this run.</p>')
+def _draw_reasons(rejected: pd.DataFrame) -> None:
+    rows = rejected[rejected["row"].notna()]
+    if rows.empty:
+        st.html('<p class="q-sub">No single row was rejected in this run.</p>')
         return
-    reasons = quarantine.by_reason(rejected)
-    st.altair_chart(charts.bars(reasons, label="reason", value="rows"), alt="Rejected rows by reason")
+    st.altair_chart(
+        charts.bars(quarantine.by_reason(rows), label="reason", value="rows"), alt="Rejected rows by reason"
+    )
+
+
+def _draw_rejected(rejected: pd.DataFrame) -> None:
     columns = {
-        "file": st.column_config.TextColumn("File"),
-        "row": st.column_config.NumberColumn("Row", format="localized", width=70),
-        "column": st.column_config.TextColumn("Column"),
-        "value": st.column_config.TextColumn("Value"),
-        "reason": st.column_config.TextColumn("Reason", width="medium"),
+        "file": st.column_config.TextColumn("File", width=220),
+        "row": st.column_config.NumberColumn("Row", format="localized", width=80),
+        "column": st.column_config.TextColumn("Column", width=130),
+        "value": st.column_config.TextColumn("Value", width=160),
+        "reason": st.column_config.TextColumn("Reason", width="large"),
     }
-    grid.show(rejected.head(_LISTED), rows=6, columns=columns, alt="Rejected rows")
+    with st.container(border=True, gap="small"):
+        panels.section("Quarantine", "What was kept out, with its value and reason; the good rows went through.")
+        grid.show(rejected.head(_LISTED), rows=8, columns=columns, alt="Rejected rows")

@@ -8,15 +8,11 @@ import pandas as pd
 import streamlit as st
 
 from quatrain.core.dashboard import activity, faults, formats, grid, installed, panels
-from quatrain.core.dashboard.card import Card
+from quatrain.core.dashboard.card import Card, State
 from quatrain.core.dashboard.run import APP_VARIABLE
 from quatrain.core.errors import UserError
 
-_STATES: dict[str, tuple[str, panels.Tone]] = {
-    "good": ("Healthy", "good"),
-    "attention": ("Needs attention", "warn"),
-    "empty": ("Not set up", "neutral"),
-}
+_TONES: dict[State, panels.Tone] = {"good": "good", "attention": "warn", "empty": "neutral"}
 
 
 def overview() -> None:
@@ -45,8 +41,7 @@ def _draw_card(name: str, card: Card) -> None:
         panels.section(card.title, card.summary)
         faults.show(error)
         return
-    label, tone = _STATES[status.state]
-    badges = panels.badge(label, tone) + (panels.SYNTHETIC if status.is_synthetic else "")
+    badges = panels.badge(status.headline, _TONES[status.state]) + (panels.SYNTHETIC if status.is_synthetic else "")
     st.html(
         f'<div class="q-card-top"><h2 class="q-section">{formats.html(card.title)}</h2><span>{badges}</span></div>'
         f'<p class="q-sub">{formats.html(card.summary)}</p>'

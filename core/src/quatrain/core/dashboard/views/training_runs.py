@@ -33,7 +33,9 @@ def training_runs() -> None:
     with st.grid(2, min_column_width=380, gap="medium"):
         with st.container(border=True, gap="small", height="stretch"):
             panels.section("Settings", "As resolved from file, environment and flags.")
-            panels.facts({_name(key): _value(value) for key, value in run.config.items()} or {"Settings": formats.NONE})
+            panels.facts(
+                {formats.label(key): _value(value) for key, value in run.config.items()} or {"Settings": formats.NONE}
+            )
         with st.container(border=True, gap="small", height="stretch"):
             panels.section("All runs")
             _draw_table(runs)
@@ -41,7 +43,9 @@ def training_runs() -> None:
 
 def _draw_numbers(run: RunRecord) -> None:
     numbers = {name: value for name, value in run.metrics.items() if isinstance(value, int | float)}
-    measures = [Fact(label=_name(name), value=formats.measure(value)) for name, value in list(numbers.items())[:3]]
+    measures = [
+        Fact(label=formats.label(name), value=formats.measure(value)) for name, value in list(numbers.items())[:3]
+    ]
     status = Fact(label="Status", value=activity.STATUS_LABELS[run.status], note=formats.ago(run.started))
     took = Fact(label="Took", value=formats.duration(activity.run_seconds(run)), note=_sealed(run))
     panels.strip([status, took, *measures])
@@ -104,12 +108,9 @@ def _draw_table(runs: list[RunRecord]) -> None:
     )
 
 
-def _name(key: str) -> str:
-    text = key.replace("_", " ")
-    return text[:1].upper() + text[1:]
-
-
 def _value(value: object) -> str:
+    if value is None:
+        return formats.NONE
     if isinstance(value, float):
         return f"{value:g}"
     return value if isinstance(value, str) else json.dumps(value, default=str)

@@ -54,7 +54,7 @@ def _draw_empty() -> None:
     panels.empty_state(
         "No transactions have been scored yet",
         "Score a file of transactions; the ones worth a look will appear here.",
-        command="quatrain fintech score --data transactions.csv --out scored",
+        command="quatrain fintech score --data transactions.csv",
     )
 
 

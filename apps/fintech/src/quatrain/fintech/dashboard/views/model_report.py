@@ -146,7 +146,9 @@ def _draw_curves(model: SealedModel, found: Report) -> None:
             lambda: report_charts.calibration(found.calibration),
         )
         if len(found.importance):
-            frame = found.importance.assign(ap_drop=found.importance["ap_drop"].round(3))
+            frame = found.importance.assign(
+                ap_drop=found.importance["ap_drop"].round(3), feature=found.importance["feature"].map(formats.label)
+            )
             _panel(
                 "What the model relies on",
                 "How far average precision falls when one input is shuffled.",

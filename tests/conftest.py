@@ -13,4 +13,6 @@ def quatrain_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home = tmp_path / "quatrain-home"
     monkeypatch.setenv("QUATRAIN_CORE__HOME", str(home))
     monkeypatch.setenv("QUATRAIN_CORE__CACHE", str(tmp_path / "quatrain-cache"))
+    # A command that is given --config sets it; it must not outlive the test.
+    monkeypatch.delenv("QUATRAIN_CONFIG", raising=False)
     return home

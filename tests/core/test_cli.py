@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -97,3 +98,12 @@ def test_json_logs_carry_bound_values(capsys: pytest.CaptureFixture[str]) -> Non
         logs.unbind("run_id")
     line = json.loads(capsys.readouterr().err)
     assert (line["event"], line["run_id"], line["rows"], line["level"]) == ("scored", "r1", 3, "info")
+
+
+def test_config_flag_reaches_the_settings_of_every_room(tmp_path: Path) -> None:
+    """--config also gives [core]: the ledger that a command opens later is the file's."""
+    file = tmp_path / "c.toml"
+    file.write_text(f'[core]\nstore = "{tmp_path / "elsewhere"}"\n', encoding="utf-8")
+    result = quatrain("fintech", "score", "--data", str(tmp_path), "--config", str(file))
+    assert result.returncode != 0
+    assert str(tmp_path / "elsewhere") in result.stderr

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import json as jsonlib
 import math
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+
+def _use_config(file: Path | None) -> Path | None:
+    # Every room that asks for its settings later in this process reads the same file.
+    if file is not None:
+        from quatrain.core.config import CONFIG_VARIABLE
+
+        os.environ[CONFIG_VARIABLE] = str(file.absolute())
+    return file
+
 
 Data = Annotated[str | None, typer.Option("--data", help="Catalogue name, file or folder.")]
 Columns = Annotated[Path | None, typer.Option("--columns", help="TOML that maps a foreign file's columns.")]
@@ -16,7 +27,9 @@ BundlePath = Annotated[
     str | None, typer.Option("--bundle", help="Model name such as fintech/fraud@prod, or a bundle folder.")
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="Where results are written.")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="TOML config file.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", "-c", callback=_use_config, help="TOML config file, its [core] section too.")
+]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="key=value, wins over file and environment.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every random choice.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from quatrain.core.errors import require
 from quatrain.core.hardware import cpu_limit
 from quatrain.fintech.metrics import Floats, Labels
+from quatrain.fintech.models.trees import load_lightgbm
 
 _EXTRA = "quatrain-fintech[train]"
 
 
 def default_lightgbm(x: NDArray[np.float32], y: Labels, test: NDArray[np.float32]) -> Floats:
     """Return the scores of LightGBM with the settings it comes with."""
-    lightgbm = require("lightgbm", package=_EXTRA)
-    model = lightgbm.LGBMClassifier(verbose=-1, n_jobs=cpu_limit(), random_state=0)
+    model = load_lightgbm().LGBMClassifier(verbose=-1, n_jobs=cpu_limit(), random_state=0)
     model.fit(x, y)
     return np.asarray(model.booster_.predict(test), dtype=np.float64)
 

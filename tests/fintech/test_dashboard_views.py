@@ -264,6 +264,7 @@ def test_an_address_opens_its_alert_and_its_filters() -> None:
     app = open_page(queue_page, alert="2018-08-10.csv/T2", min_amount="150.0", order="Highest amount")
     assert amounts(app) == [300.0, 200.0]
     assert "Alert 2 of 2" in text_of(app)
+    assert "1 filter on" in text_of(app)
 
 
 @pytest.mark.usefixtures("bank")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -61,14 +63,21 @@ def facts(values: Mapping[str, str], *, are_html: bool = False) -> None:
 
 def empty_state(title: str, body: str, *, command: str = "") -> None:
     """Draw what a page shows before there is anything: why it is empty, and the exact next command."""
-    mark = (ASSETS / "mark.svg").read_text(encoding="utf-8")
-    with st.container(border=True, key=f"q-empty-{abs(hash(title))}", horizontal_alignment="center"):
+    with st.container(border=True, horizontal_alignment="center"):
         st.html(
-            f'<div class="q-empty"><div class="q-empty-mark">{mark}</div><h2>{formats.html(title)}</h2>'
+            f'<div class="q-empty"><img src="{_mark()}" alt="" width="34" height="34"><h2>{formats.html(title)}</h2>'
             f"<p>{formats.html(body)}</p></div>"
         )
         if command:
             st.code(command, language="bash", width="content")
+        st.space("small")
+
+
+@cache
+def _mark() -> str:
+    """Return the logo's mark as a data address: streamlit takes SVG elements out of HTML."""
+    encoded = base64.b64encode((ASSETS / "mark.svg").read_bytes()).decode("ascii")
+    return f"data:image/svg+xml;base64,{encoded}"
 
 
 def bar(value: float, *, tone: Tone = "accent", mark: float | None = None, label: str = "") -> str:

@@ -9,6 +9,7 @@ from typing import cast
 import pandas as pd
 import streamlit as st
 
+from quatrain.core.dashboard import formats, panels
 from quatrain.fintech.dashboard.alert_table import Filters, Order
 
 STATUSES: Mapping[str, str | None] = {
@@ -36,10 +37,12 @@ def draw(frame: pd.DataFrame) -> tuple[Filters, Order]:
             label_visibility="collapsed",
         )
         st.space("stretch")
-        n_active = sum(bool(st.session_state.get(key)) for key in _MORE)
-        label = f"Filters ({n_active})" if n_active else "Filters"
-        with st.popover(label, icon=":material/filter_list:", key="more_filters"):
+        # Filled below: only the widgets in the popover know what the address asks for.
+        note = st.container(width="content")
+        with st.popover("Filters", icon=":material/filter_list:", key="more_filters"):
             filters = _draw_more(frame, status=STATUSES[status])
+        if filters.n_active:
+            note.html(panels.badge(f"{formats.plural(filters.n_active, 'filter')} on", "accent"))
         order = st.selectbox(
             "Order", list(ORDERS), key="order", bind="query-params", label_visibility="collapsed", width=150
         )

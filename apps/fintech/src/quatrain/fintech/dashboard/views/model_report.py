@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -243,8 +244,12 @@ def _draw_lineage(model: SealedModel) -> None:
         with st.container(border=True, gap="small", height="stretch"):
             panels.section("Card")
             with st.container(height=470, border=False):
-                # A picture in a card would be fetched from wherever it points to.
-                st.markdown(model.bundle.card.replace("![", "["))
+                st.markdown(_card_markdown(model.bundle.card))
+
+
+def _card_markdown(card: str) -> str:
+    """Return the card two heading levels down, and without pictures: they would be fetched from anywhere."""
+    return re.sub(r"^(#{1,4} )", r"##\1", card, flags=re.MULTILINE).replace("![", "[")
 
 
 def _count(value: object) -> str:

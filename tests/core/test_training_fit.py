@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -403,6 +404,18 @@ def test_sigterm_finishes_the_step_and_writes_a_checkpoint() -> None:
     assert _same(through, stopped)
 
 
+def test_resume_keeps_the_best_weights_of_before() -> None:
+    """Where the first epoch was the best one, a stop in the third does not forget its weights."""
+    through, stopped = _model(), _model()
+    config = _config(monitor="valid_loss", mode="max")
+    best = _fit(through, config=config)
+    run = tracking.start_run(app="test", command="fit", config={})
+    _fit(_model(), config=config, loss=_terminate_at(12), run=run)
+    again = _fit(stopped, config=config, run=run)
+    assert (again.best_step, again.best_value) == (best.best_step, best.best_value) == (5, best.best_value)
+    assert _same(through, stopped)
+
+
 def test_sigterm_in_the_last_step_is_no_stop() -> None:
     """What is finished is finished."""
     assert _fit(loss=_terminate_at(15)).status == "done"
@@ -429,6 +442,12 @@ def test_epochs_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="quatrain"):
         _fit(config=_config(epochs=2))
     assert "epoch 2 of 2: train_loss=" in caplog.text
+
+
+def test_config_needs_no_torch() -> None:
+    """An app's config can extend FitConfig without its commands paying for torch."""
+    code = "import sys; from quatrain.core.training.config import FitConfig; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_predict_equals_the_model_in_eval_mode() -> None:

@@ -30,7 +30,8 @@ _CHANCE = random.Random(20261121)  # noqa: S311  kill points need no cryptograph
 _STEPS = [f"step:{step}" for step in _CHANCE.sample(range(2, 29), 6)]
 
 # "full" has EMA, one-cycle, dropout, batch normalisation, bf16 autocast and clipping; its
-# checkpoints come every 4 steps. A "write" kill falls into a checkpoint's fsync.
+# checkpoints come every 4 steps and at the end of each epoch of 7. A "write" kill leaves half a
+# file; each checkpoint has two flushes, the file's before its rename and the folder's after it.
 KILLED: dict[str, tuple[str, list[str]]] = {
     "first step": ("full", ["step:1"]),
     "random step, plain": ("plain", _STEPS[:1]),
@@ -39,9 +40,10 @@ KILLED: dict[str, tuple[str, list[str]]] = {
     "random step, fp16 with a scaler": ("half", _STEPS[3:4]),
     "random step, augmented Dataset": ("augmented", _STEPS[4:5]),
     "random step, Dataset read by two workers": ("workers", _STEPS[5:6]),
-    "before a checkpoint is in place": ("full", ["write:3"]),
-    "after a checkpoint is in place": ("full", ["write:4"]),
-    "four times": ("full", ["step:9", "step:6", "write:3", "step:5"]),
+    "in the middle of a checkpoint": ("full", ["write:3"]),
+    "before a checkpoint is in place": ("full", ["flush:3"]),
+    "after a checkpoint is in place": ("full", ["flush:4"]),
+    "four times": ("full", ["step:9", "step:6", "write:2", "step:5"]),
 }
 _THROUGH = {name: (name, []) for name in ("plain", "full", "half", "augmented", "workers")}
 

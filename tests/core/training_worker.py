@@ -1,7 +1,7 @@
 """Fits that the training tests run in processes of their own: killed, resumed, or under torchrun.
 
     python training_worker.py kill FOLDER PLAN     PLAN is JSON: {case: [scenario, [kill, ...]]},
-                                                   a kill is step:N or write:N
+                                                   a kill is step:N, write:N or flush:N
     torchrun training_worker.py curve FOLDER       or plain python, for one process
 
 Written for one process that forks a child per fit, because importing torch costs seconds.
@@ -70,10 +70,26 @@ class Jittered(Dataset[tuple[Tensor, Tensor]]):
         return self.inputs[index] + 0.1 * noise.float(), self.targets[index]
 
 
+class Centred(nn.Module):
+    """A layer whose training output rests on a buffer that each batch moves."""
+
+    centre: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(width))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return the values less their running mean."""
+        if self.training:
+            self.centre.lerp_(values.detach().float().mean(0), 0.1)
+        return values - self.centre
+
+
 def model(*, dropout: float = 0.0, has_norm: bool = False) -> nn.Module:
     """Return a small network with the same first weights each time."""
     seed_everything(3)
-    norm = nn.BatchNorm1d(16) if has_norm else nn.Identity()
+    norm = nn.Sequential(nn.BatchNorm1d(16), Centred(16)) if has_norm else nn.Identity()
     return nn.Sequential(nn.Linear(6, 16), norm, nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, 2))
 
 
@@ -131,19 +147,38 @@ def go_on(folder: Path, scenario: str, *, kill: str | None = None) -> None:
 
 
 def armed(kill: str | None) -> Loss:
-    """Return the loss that kills this process in its Nth training step, or arm its Nth write to do so."""
+    """Return the loss of a process that dies at `kill`: in a training step, a write or a flush."""
     if kill is None:
         return squared_error
     kind, _, text = kill.partition(":")
     fuse = Fuse(int(text))
+    if kind == "step":
+        return lambda outputs, targets: (burn_in_training(fuse), squared_error(outputs, targets))[1]
     if kind == "write":
-        flush = checkpoint._flush
-        checkpoint._flush = lambda path: (fuse.burn(), flush(path))[1]  # type: ignore[func-returns-value]
-        return squared_error
-    return lambda outputs, targets: (
-        fuse.burn() if torch.is_grad_enabled() else None,
-        squared_error(outputs, targets),
-    )[1]
+        checkpoint.save_file = partial(half_write, fuse, checkpoint.save_file)
+    else:
+        checkpoint._flush = partial(kill_after, fuse, checkpoint._flush)
+    return squared_error
+
+
+def burn_in_training(fuse: Fuse) -> None:
+    """Count training steps and not validation's."""
+    if torch.is_grad_enabled():
+        fuse.burn()
+
+
+def half_write(fuse: Fuse, write: Callable[..., None], tensors: Any, path: Path, **options: Any) -> None:
+    """Write a checkpoint, and with the fuse's last count only half of one."""
+    write(tensors, path, **options)
+    if fuse.left == 1:
+        os.truncate(path, path.stat().st_size // 2)
+    fuse.burn()
+
+
+def kill_after(fuse: Fuse, flush: Callable[[Path], None], path: Path) -> None:
+    """Flush, then burn."""
+    flush(path)
+    fuse.burn()
 
 
 class Fuse:

@@ -240,7 +240,7 @@ def _draw(
         axis.plot(steps, values, color=colour, linewidth=1.6, label=key.replace("_", " "))
         axis.plot(steps[-1], values[-1], marker="o", markersize=3.5, color=colour)
     if best_step is not None and name != "learning_rate":
-        axis.axvline(best_step, color="#999999", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+        axis.axvline(best_step, color="#999999", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0, label="best")
     axis.set_title(name.replace("_", " "), loc="left", fontsize=10)
     axis.set_xlabel("step", fontsize=8)
     axis.tick_params(labelsize=8, length=0)

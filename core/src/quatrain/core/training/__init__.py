@@ -1,1 +1,1 @@
-"""One training loop for every app: call `fit.fit`, read what it gives from `result.FitResult`."""
+"""One training loop for every app: `fit.fit(model, train, valid, loss=…, config=config.FitConfig(…))`."""

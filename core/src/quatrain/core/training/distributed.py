@@ -60,10 +60,12 @@ class World:
             _scatter(flat, group)
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Return the sum of every process's tensor, in place."""
-        if self.size > 1:
-            dist.all_reduce(tensor)
-        return tensor
+        """Return the sum of every process's tensor."""
+        if self.size == 1:
+            return tensor
+        total = tensor.to(self.device, copy=True)
+        dist.all_reduce(total)
+        return total
 
     def agree(self, value: T) -> T:
         """Return rank 0's value, a JSON one, on every process."""

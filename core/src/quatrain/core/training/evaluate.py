@@ -45,15 +45,16 @@ def validate(
     model: nn.Module, source: Source, *, loss: Loss, metrics: Metrics | None, batch_size: int, world: World
 ) -> dict[str, float]:
     """Return the mean loss as "loss" and the metrics over all of `source`, the same on every process."""
-    total = torch.zeros((), dtype=torch.float64)
+    sums: list[Tensor] = []
     kept: list[tuple[Any, Any]] = []
     with evaluating(model):
         for inputs, targets, n in _shares(source, batch_size=batch_size, world=world):
             outputs = model(*inputs)
-            total += per_sample(loss(outputs, targets), n=n).sum().cpu()
+            sums.append(per_sample(loss(outputs, targets), n=n).sum())
             if metrics is not None:
                 kept.append((nested.apply(Tensor.cpu, outputs), nested.apply(Tensor.cpu, targets)))
-    result = {"loss": float(world.sum(total.to(world.device)) / len(source))}
+    total = world.sum(torch.stack(sums).cpu().double().sum())
+    result = {"loss": float(total) / len(source)}
     return result | (_measure(metrics, kept, n=len(source), world=world) if metrics is not None else {})
 
 

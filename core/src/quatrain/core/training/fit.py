@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from quatrain.core.training.result import FitResult
 from quatrain.core.training.resume import restore
 from quatrain.core.training.session import Session
 from quatrain.core.training.sources import Data, Source, open_source
+
+_log = logging.getLogger(__name__)
 
 
 def fit(
@@ -46,8 +49,8 @@ def fit(
     names enter the history as valid_<name>. `optimizer` replaces fused AdamW.
 
     With a `run`, history, plot and checkpoints lie in its folder, and `resume` goes on from its
-    checkpoint: bit for bit what an uninterrupted run gives, on the same machine and number of
-    processes. A path resumes from another run's folder or checkpoint; False starts over.
+    checkpoint: bit for bit what an uninterrupted run gives, on the same machine with as many
+    processes and threads. A path resumes from another run's folder or checkpoint; False starts over.
 
     Under torchrun each process calls this alike. The order of global batches does not depend on
     the number of processes, so that without dropout and batch normalisation neither does the
@@ -70,6 +73,7 @@ def fit(
         start = world.agree(_find_checkpoint(run, resume) if world.is_main else None)
         if start is not None:
             restore(session, checkpoint.load(Path(start)))
+            _log.info("resumed from step %d in %s", session.progress.step, start)
         loop = Loop(
             session,
             train_source,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 from quatrain.core.errors import UserError
 from quatrain.core.training import optimizers, seeds
 from quatrain.core.training.checkpoint import Checkpoint
-from quatrain.core.training.config import OPERATIONAL
+from quatrain.core.training.config import OPERATIONAL, FitConfig
 from quatrain.core.training.session import Progress, Session
 
 
@@ -27,10 +28,12 @@ def to_checkpoint(session: Session) -> Checkpoint:
         **_named("best", session.best),
         **_named("generators", {str(rank): row for rank, row in enumerate(generators)}),
         "losses": torch.tensor(session.losses, dtype=torch.float64),
+        # Not among the facts: the header of a safetensors file has an upper size.
+        "history": _from_json(session.progress.history),
     }
     facts = {
         "settings": _settings(session),
-        "progress": asdict(session.progress),
+        "progress": {**asdict(session.progress), "history": []},
         "optimizer": optimizer_rest,
         "scaler": session.scaler.state_dict(),
     }
@@ -48,11 +51,16 @@ def restore(session: Session, checkpoint: Checkpoint) -> None:
         session.scaler.load_state_dict(checkpoint.facts["scaler"])
     session.best = checkpoint.under("best")
     session.losses = checkpoint.tensors["losses"].tolist()
-    session.progress = Progress(**checkpoint.facts["progress"])
+    history = json.loads(checkpoint.tensors["history"].numpy().tobytes())
+    session.progress = Progress(**checkpoint.facts["progress"] | {"history": history})
     generators = checkpoint.under("generators").get(str(session.world.rank))
     # A process that the first run did not have keeps its fresh seed.
     if generators is not None:
         seeds.restore(generators, session.world.device)
+
+
+def _from_json(value: Any) -> Tensor:
+    return torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
 
 
 def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -63,7 +71,8 @@ def _settings(session: Session) -> dict[str, Any]:
     """Return what must be the same for a resume to mean anything."""
     weights = {name: list(tensor.shape) for name, tensor in session.model.state_dict().items()}
     return {
-        **session.config.model_dump(mode="json", exclude=set(OPERATIONAL)),
+        # Not what an app's own config adds to it.
+        **session.config.model_dump(mode="json", include=FitConfig.model_fields.keys() - OPERATIONAL),
         "optimizer": type(session.optimizer).__name__,
         "training data": session.data,
         "model": weights,

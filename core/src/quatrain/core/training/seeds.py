@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 
 import numpy as np
@@ -28,14 +29,16 @@ _STATE = np.dtype(
 def seed_everything(seed: int, *, deterministic: bool = False) -> None:
     """Seed Python, NumPy and torch on every device; call it before the model is built.
 
-    `deterministic` makes torch refuse operations that have no repeatable form; on a GPU they are
-    slower, and bit-exact resume there needs it.
+    `deterministic` makes torch refuse operations that have no repeatable form: bit-exact resume on
+    a GPU needs it, at some speed. Call it before the first CUDA operation.
     """
     random.seed(seed)
     # Data sets in the wild draw from NumPy's global generator.
     np.random.seed(seed % (1 << 32))  # noqa: NPY002
     torch.manual_seed(seed)
     if deterministic:
+        # cuBLAS repeats its sums only with a fixed workspace, and reads this when it starts.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(mode=True)
         torch.backends.cudnn.benchmark = False
 

@@ -91,6 +91,22 @@ def test_serve_returns_the_exit_code_of_the_server(port: int, monkeypatch: pytes
     assert run.serve("fintech", port=port) == 7
 
 
+def test_stopping_the_command_stops_the_server(port: int) -> None:
+    """A service manager that ends `quatrain dashboard` leaves no server behind."""
+    server = "import signal; signal.signal(signal.SIGTERM, lambda *_: exit(9)); print('up', flush=True); signal.pause()"
+    script = f"""
+import sys
+from quatrain.core.dashboard import run
+run.command = lambda *, port: [sys.executable, "-c", {server!r}]
+sys.exit(run.serve(port={port}))
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        process.terminate()
+        assert process.wait(timeout=60) == 9
+
+
 def test_the_command_passes_port_and_app(monkeypatch: pytest.MonkeyPatch) -> None:
     """`quatrain dashboard --app fintech --port 9000` serves one app there."""
     called: dict[str, Any] = {}
@@ -101,6 +117,16 @@ def test_the_command_passes_port_and_app(monkeypatch: pytest.MonkeyPatch) -> Non
     assert result.exit_code == 0
     assert called == {"app": "fintech", "port": 9000}
     assert "http://127.0.0.1:9000" in result.stderr
+
+
+def test_the_first_page_starts_without_charts_torch_or_a_runtime() -> None:
+    """What only other pages need is not paid for before the first paint."""
+    script = (
+        "import sys, quatrain.core.dashboard.shell, quatrain.core.dashboard.installed as found; found.pages(); "
+        "print({'altair', 'torch', 'onnxruntime', 'lightgbm', 'sklearn', 'matplotlib'} & set(sys.modules))"
+    )
+    result = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert result.stdout.strip() == "set()"
 
 
 def test_the_command_starts_without_streamlit() -> None:

@@ -20,6 +20,7 @@ from quatrain.core import tracking
 from quatrain.core.bundle.manifest import TensorSpec
 from quatrain.core.bundle.seal import seal
 from quatrain.core.config import settings
+from quatrain.core.dashboard import shell
 from quatrain.core.jobs.config import JobConfig
 from quatrain.core.jobs.engine import run_job
 from quatrain.core.store import Store
@@ -149,6 +150,7 @@ def score_file(folder: Path, name: str, digest: str, *, n_alerts: int = 3, has_c
     def process(path: Path, sink: Any) -> None:
         sink.count(200)
         sink.reject(row=7, reason="negative", column="amount", value="-1")
+        sink.write("scores", pa.table({"score": [0.1] * 199}))
         sink.write("alerts", alert_rows(path.name, digest, n_alerts=n_alerts, has_cards=has_cards))
 
     config = JobConfig(inputs=(incoming,), out=folder / "out")
@@ -364,7 +366,7 @@ def test_the_report_shows_the_champion_beside_the_baselines(reported: str) -> No
     """Measures with their intervals, the chosen model first."""
     app = open_page(report_page)
     assert not app.exception
-    assert tiles_of(app)["Average precision"] == ("0.689", "0.659 to 0.717 with 95 % certainty")
+    assert tiles_of(app)["Average precision"] == ("0.689", "95 % interval 0.659 to 0.717")
     assert tiles_of(app)["Alerts start at"] == ("0.400", "for a budget of 1.00 % of transactions")
     table = app.dataframe[0].value
     assert table["Model"].tolist() == ["toy trees (chosen)", "logistic regression"]
@@ -429,3 +431,15 @@ def test_the_overview_follows_model_batch_and_queue(tmp_path: Path) -> None:
     assert (now.state, now.headline, now.is_synthetic) == ("good", "Up to date", True)
     assert [(fact.label, fact.value, fact.note) for fact in now.facts[:1]] == [("Open alerts", "3", "600.00 at risk")]
     assert now.facts[2].value == "fintech/fraud:1"
+
+
+@pytest.mark.parametrize("only", [None, "fintech"])
+def test_the_portal_has_the_fraud_pages(only: str | None) -> None:
+    """Alone or among other apps, before the pages of operations."""
+    sections = shell.sections(only)
+    assert {title: len(pages) for title, pages in sections.items()} == {"": 1, "Card fraud": 2, "Operations": 2}
+
+
+def test_the_portal_of_another_app_has_no_fraud_pages() -> None:
+    """`--app` shows one app only."""
+    assert list(shell.sections("another")) == ["", "Operations"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,7 @@ from quatrain.core.dashboard import formats
 from quatrain.core.dashboard.card import Fact
 
 ASSETS = Path(__file__).resolve().parent / "assets"
+_LOADING_PX = 320
 Tone = Literal["neutral", "accent", "good", "warn", "bad"]
 # Marks numbers that come from generated data, wherever they are shown.
 SYNTHETIC = '<span class="q-badge q-warn" title="Generated data, not real transactions">SYNTHETIC</span>'
@@ -78,6 +80,11 @@ def _mark() -> str:
     """Return the logo's mark as a data address: streamlit takes SVG elements out of HTML."""
     encoded = base64.b64encode((ASSETS / "mark.svg").read_bytes()).decode("ascii")
     return f"data:image/svg+xml;base64,{encoded}"
+
+
+def loading() -> AbstractContextManager[object]:
+    """Return a context in which a grey shape stands where slow content will be."""
+    return st.skeleton(height=_LOADING_PX)
 
 
 def bar(value: float, *, tone: Tone = "accent", mark: float | None = None, label: str = "") -> str:

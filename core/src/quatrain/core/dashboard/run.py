@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -34,6 +35,8 @@ def serve(app: str | None = None, *, port: int = DEFAULT_PORT, options: Sequence
     _check_port(port)
     environment = os.environ | ({APP_VARIABLE: app} if app else {})
     server = subprocess.Popen([*command(port=port), *options], env=environment)  # noqa: S603 - our own command line
+    # Who stops this process, such as a service manager, means the server.
+    before = signal.signal(signal.SIGTERM, lambda *_: server.terminate())
     try:
         return server.wait()
     except KeyboardInterrupt:
@@ -41,6 +44,7 @@ def serve(app: str | None = None, *, port: int = DEFAULT_PORT, options: Sequence
         return ExitCode.DONE
     finally:
         server.terminate()
+        signal.signal(signal.SIGTERM, before)
 
 
 def command(*, port: int) -> list[str]:

@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from quatrain.core.bundle.open import Bundle
+    from quatrain.core.jobs.history import JobRun
     from quatrain.fintech.dashboard.alert_table import AlertFile
     from quatrain.fintech.dashboard.report import Report
 
 MODEL = "fintech/fraud"
 JOB = "fintech.score"
+# Runs of any job among which the last scoring run is looked for.
+_LOOKED_AT = 500
 _DIGEST = re.compile(r"\b[0-9a-f]{12,64}\b")
 
 
@@ -56,10 +59,18 @@ def current_cases() -> dict[cases.CaseKey, cases.Case]:
 
 
 def scored_rows() -> int:
-    """Return how many transactions were scored in all batches, bad rows left out."""
+    """Return how many transactions have a score, those of the alerts among them."""
+    from quatrain.core.jobs.history import unit_outputs
+    from quatrain.fintech.dashboard import alert_table
+
+    return _scored_rows(alert_table.describe_files(unit_outputs(name=JOB, output="scores")))
+
+
+def last_batch() -> JobRun | None:
+    """Return the newest scoring run, None before the first."""
     from quatrain.core.jobs.history import list_job_runs
 
-    return sum(run.rows - run.bad_rows for run in list_job_runs() if run.name == JOB)
+    return next((run for run in list_job_runs(limit=_LOOKED_AT) if run.name == JOB), None)
 
 
 def versions() -> list[Version]:
@@ -108,6 +119,13 @@ def _alerts(files: tuple[AlertFile, ...]) -> pd.DataFrame:
     from quatrain.fintech.dashboard import alert_table
 
     return alert_table.read_alerts(files)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _scored_rows(files: tuple[AlertFile, ...]) -> int:
+    import pyarrow.parquet as pq
+
+    return sum(pq.read_metadata(file.path).num_rows for file in files)
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)

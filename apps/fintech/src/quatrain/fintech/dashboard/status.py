@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from quatrain.core.dashboard import formats
 from quatrain.core.dashboard.card import Fact, Status
-from quatrain.core.jobs.history import JobRun, list_job_runs
+from quatrain.core.jobs.history import JobRun
 from quatrain.core.store import Version
 from quatrain.fintech.dashboard import alert_table, sources
 
@@ -19,7 +19,7 @@ def status() -> Status:
             next_step="Train one on a public set of real card transactions",
             command="quatrain fintech train --data ulb-creditcard",
         )
-    run = next((run for run in list_job_runs() if run.name == sources.JOB), None)
+    run = sources.last_batch()
     model = Fact(label="Model", value=version.reference, note=_model_note(version))
     if run is None:
         return Status(
@@ -54,6 +54,8 @@ def batch_note(run: JobRun | None) -> str:
     """Return what the last batch did, in words."""
     if run is None:
         return "no batch yet"
+    if not run.units.get("new"):
+        return "nothing new to score"
     parts = [formats.plural(run.rows, "transaction")]
     if run.bad_rows:
         parts.append(f"{formats.plural(run.bad_rows, 'row')} rejected")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from quatrain.core.dashboard import activity, charts, formats, grid, panels, quarantine
+from quatrain.core.dashboard import activity, formats, grid, panels, quarantine
 from quatrain.core.dashboard.card import Fact
 from quatrain.core.jobs.history import JobRun, JobUnit, job_run, list_job_runs
 
@@ -123,6 +123,8 @@ def _draw_files(files: tuple[JobUnit, ...]) -> None:
 
 
 def _draw_reasons(rejected: pd.DataFrame) -> None:
+    from quatrain.core.dashboard import charts  # Altair: most of a second that other pages need not pay
+
     rows = rejected[rejected["row"].notna()]
     if rows.empty:
         st.html('<p class="q-sub">No single row was rejected in this run.</p>')

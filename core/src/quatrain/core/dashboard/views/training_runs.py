@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from quatrain.core import tracking
-from quatrain.core.dashboard import activity, charts, formats, grid, panels, run_picker
+from quatrain.core.dashboard import activity, formats, grid, panels, run_picker
 from quatrain.core.dashboard.card import Fact
 from quatrain.core.tracking import RunRecord
 
@@ -58,6 +58,8 @@ def _sealed(run: RunRecord) -> str:
 
 
 def _draw_history(run: RunRecord, *, others: list[RunRecord]) -> None:
+    from quatrain.core.dashboard import charts  # Altair: most of a second that other pages need not pay
+
     rows = tracking.read_history(run.id)
     with st.container(border=True, gap="small"):
         panels.section("History")

@@ -10,7 +10,6 @@ import streamlit as st
 
 from quatrain.core.dashboard import formats, grid, panels
 from quatrain.core.dashboard.card import Fact
-from quatrain.core.jobs.history import list_job_runs
 from quatrain.fintech.cases import OPEN, CaseKey
 from quatrain.fintech.dashboard import alert_table, case_panel, filter_bar, sources, status, triage
 
@@ -23,7 +22,8 @@ _PURPOSE = "Transactions that the model ranks as most likely fraud. Your verdict
 
 def alert_queue() -> None:
     """Draw the queue: numbers, filters, the table, and the open alert beside it."""
-    frame = sources.current_alerts()
+    with panels.loading():
+        frame = sources.current_alerts()
     is_synthetic = bool(frame["is_synthetic"].any())
     panels.header("Alert queue", _PURPOSE, badges=[panels.SYNTHETIC] if is_synthetic else [])
     if frame.empty:
@@ -68,7 +68,7 @@ def _draw_nothing_left(filters: alert_table.Filters) -> None:
 
 def _draw_numbers(frame: pd.DataFrame) -> None:
     summary = alert_table.summarise(frame)
-    run = next((run for run in list_job_runs() if run.name == sources.JOB), None)
+    run = sources.last_batch()
     n_decided = formats.count(summary.n_alerts - summary.n_open)
     panels.strip(
         [

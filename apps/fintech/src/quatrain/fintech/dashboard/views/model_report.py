@@ -1,4 +1,4 @@
-"""The model report: how good the model is beside simpler ones, what a threshold costs, and where it comes from."""
+"""The model report: how good the model is beside others, what a threshold costs, and where it comes from."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from quatrain.core.dashboard import charts, formats, grid, panels
+from quatrain.core.dashboard import formats, grid, panels
 from quatrain.core.dashboard.card import Fact
-from quatrain.fintech.dashboard import report, report_charts, sources
+from quatrain.fintech.dashboard import report, sources
 from quatrain.fintech.dashboard.report import Report
 from quatrain.fintech.dashboard.sources import SealedModel
 
-_PURPOSE = "How well the model ranks fraud beside simpler models, what an alert budget buys, and what it was made from."
+_PURPOSE = "How well the model ranks fraud beside other models, what an alert budget buys, and what it was made from."
 # Per 1,000 transactions: one in ten is more than anybody reviews.
 _MOST_ALERTS = 100.0
 _SPLITS = {"Test": "test", "Validation": "valid"}
@@ -33,7 +33,8 @@ def model_report() -> None:
         )
         return
     title = st.container()
-    model = _pick_version()
+    with panels.loading():
+        model = _pick_version()
     with title:
         panels.header("Model report", _PURPOSE, badges=_badges(model))
     _draw_numbers(model)
@@ -96,15 +97,17 @@ def _draw_numbers(model: SealedModel) -> None:
 
 def _fact(name: str, value: float, interval: tuple[float, float] | None) -> Fact:
     measure = report.measure_of(name)
-    note = f"{formats.interval(*interval)} with 95 % certainty" if interval else measure.meaning
+    note = f"95 % interval {formats.interval(*interval)}" if interval else measure.meaning
     return Fact(label=measure.label, value=formats.share(value) if measure.is_share else f"{value:.3f}", note=note)
 
 
 def _draw_comparison(found: Report) -> None:
+    from quatrain.fintech.dashboard import report_charts  # Altair: most of a second that other pages need not pay
+
     with st.container(border=True, gap="small"):
         with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
             panels.section(
-                "Beside simpler models", "All on the same transactions, the last ones in time; 95 % intervals."
+                "Beside other models", "All on the same transactions, the last ones in time; 95 % intervals."
             )
             split = st.segmented_control(
                 "Rows", list(_SPLITS), default="Test", required=True, key="split", label_visibility="collapsed"
@@ -129,6 +132,9 @@ def _metric_columns(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def _draw_curves(model: SealedModel, found: Report) -> None:
+    from quatrain.core.dashboard import charts
+    from quatrain.fintech.dashboard import report_charts
+
     threshold = model.decision.get("threshold")
     with st.grid(2, min_column_width=380, gap="medium"):
         _panel(
@@ -164,6 +170,8 @@ def _panel(title: str, note: str, chart: Callable[[], Any]) -> None:
 
 
 def _draw_simulator(model: SealedModel, found: Report) -> None:
+    from quatrain.fintech.dashboard import report_charts
+
     counts = found.histogram.groupby("kind")["n"].sum()
     n_frauds = int(counts.get("Fraud", 0))
     if not n_frauds or found.precision_recall.empty:

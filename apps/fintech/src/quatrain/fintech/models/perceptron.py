@@ -20,6 +20,8 @@ from quatrain.fintech.metrics import Floats, Labels, average_precision
 from quatrain.fintech.models.perceptron_settings import PerceptronSettings
 
 _PREDICT_ROWS = 65_536
+# Interquartile ranges from the median; farther than this, float32 ends in infinity and the score in NaN.
+_FARTHEST = 1e15
 
 
 class FraudPerceptron(nn.Module):
@@ -55,7 +57,7 @@ class FraudPerceptron(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return log-odds, (B,)."""
-        x = (x - self.centre) / self.spread  # (B, F)
+        x = ((x - self.centre) / self.spread).clamp(-_FARTHEST, _FARTHEST)  # (B, F)
         x = (torch.asinh(x) - self.mean) / self.scale
         logits: Tensor = self.body(x).squeeze(-1)  # (B,)
         return logits

@@ -17,7 +17,7 @@ from quatrain.fintech.metrics import Floats, Labels, Scored
 REPORT = "report.json"
 _HISTOGRAM_BINS = 40
 # Legitimate rows in which an input is shuffled; all frauds take part.
-_IMPORTANCE_ROWS = 20_000
+_IMPORTANCE_ROWS = 10_000
 
 
 def write_report(path: Path, *, rows: Sequence[Row], test: Scored, importance: dict[str, float], **facts: Any) -> None:

@@ -1,0 +1,83 @@
+"""Boosted trees: the average of several seeds is one booster."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from quatrain.core import export
+from quatrain.fintech.metrics import Labels, average_precision
+from quatrain.fintech.models import trees
+from quatrain.fintech.models.baselines import BASELINES
+from quatrain.fintech.models.trees import TreeSettings
+
+SETTINGS = TreeSettings(max_rounds=25, step=10, n_seeds=2, learning_rate=0.1)
+
+
+@pytest.fixture(scope="module")
+def rows() -> tuple[NDArray[np.float32], Labels]:
+    """Return inputs and labels with 5 % fraud that two inputs explain."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(6000, 5)).astype(np.float32)
+    y = rng.random(6000) < 1 / (1 + np.exp(4 - 2 * x[:, 0] - x[:, 1]))
+    return x, y
+
+
+def test_average_has_the_mean_log_odds(rows: tuple[NDArray[np.float32], Labels]) -> None:
+    """Log-odds of the merged booster are those of its parts, averaged, also for fewer rounds."""
+    boosters = trees._start(SETTINGS, *rows, seed=0)
+    trees._advance(boosters, 25)
+    for rounds in (25, 7):
+        merged = trees.average(boosters, rounds=rounds)
+        parts = [booster.predict(rows[0], raw_score=True, num_iteration=rounds) for booster in boosters]
+        assert merged.num_trees() == 2 * rounds
+        np.testing.assert_allclose(merged.predict(rows[0], raw_score=True), np.mean(parts, axis=0), atol=1e-12)
+
+
+def test_rounds_are_those_of_the_best_average_precision(rows: tuple[NDArray[np.float32], Labels]) -> None:
+    """Of the looks at the validation rows the best one counts."""
+    x, y = rows
+    past, valid = (x[:4000], y[:4000]), (x[4000:], y[4000:])
+    booster, rounds = trees.grow(SETTINGS, *past, seed=0, valid=valid)
+    boosters = trees._start(SETTINGS, *past, seed=0)
+    trees._advance(boosters, 25)
+    looks = {
+        r: average_precision(valid[1], trees.predict(trees.average(boosters, rounds=r), valid[0])) for r in (10, 20, 25)
+    }
+    assert rounds == max(looks, key=lambda r: looks[r])
+    assert booster.num_trees() == 2 * rounds
+    assert average_precision(valid[1], trees.predict(booster, valid[0])) == pytest.approx(max(looks.values()))
+
+
+def test_patience_ends_the_growth(rows: tuple[NDArray[np.float32], Labels]) -> None:
+    """Labels without a pattern stop long before the last round."""
+    rng = np.random.default_rng(1)
+    noise = rng.random(len(rows[1])) < 0.05
+    settings = TreeSettings(max_rounds=400, step=5, patience=2, n_seeds=1, learning_rate=0.3)
+    _, rounds = trees.grow(settings, rows[0], noise, seed=0, valid=(rows[0], rng.permutation(noise)))
+    assert rounds < 200
+
+
+def test_same_seed_grows_the_same_trees(rows: tuple[NDArray[np.float32], Labels]) -> None:
+    """Training again gives the same model; another seed another."""
+    texts = [trees.grow(SETTINGS, *rows, seed=seed)[0].model_to_string() for seed in (1, 1, 2)]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_the_average_exports_exactly(rows: tuple[NDArray[np.float32], Labels]) -> None:
+    """The graph gives the merged booster's probabilities to float32."""
+    booster, _ = trees.grow(SETTINGS, *rows, seed=0)
+    x = rows[0][:300]
+    expected = {"probability": trees.predict(booster, x).astype(np.float32)}
+    assert export.check_parity(export.lightgbm_model(booster), {"features": x}, expected) < 1e-6
+
+
+def test_baselines_learn_something(rows: tuple[NDArray[np.float32], Labels]) -> None:
+    """Both rank held-out frauds far above chance, 5 %."""
+    x, y = rows
+    for name, fit_and_score in BASELINES.items():
+        score = fit_and_score(x[:4000], y[:4000], x[4000:])
+        assert score.min() >= 0, name
+        assert score.max() <= 1, name
+        assert average_precision(y[4000:], score) > 0.3, name

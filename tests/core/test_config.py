@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from pydantic import Field
@@ -95,6 +96,19 @@ def test_wrong_keys_and_values_are_refused_by_name(overrides: list[str], environ
     """The error names the key, its source and the nearest known key or the allowed range."""
     with pytest.raises(UsageError, match=match):
         config.load(Example, section="fintech.score", overrides=overrides, environ=environ)
+
+
+class Optional(config.Config):
+    """A config whose table can be switched off."""
+
+    inner: Inner | Literal[False] = Inner()
+
+
+def test_false_switches_a_table_off() -> None:
+    """TOML has no null, so false is what leaves an optional part out, from any source."""
+    assert config.load(Optional, section="fintech.score", overrides=["inner=false"], environ={}).inner is False
+    environ = {"QUATRAIN_FINTECH__SCORE__INNER": "false"}
+    assert config.load(Optional, section="fintech.score", environ=environ).inner is False
 
 
 def test_missing_key_says_how_to_give_it() -> None:

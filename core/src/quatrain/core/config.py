@@ -150,8 +150,8 @@ def _from_overrides(overrides: Iterable[str]) -> dict[str, Any]:
 
 
 def _parse(text: str) -> Any:
-    """Return lists and tables parsed as TOML; everything else stays text for pydantic to convert."""
-    if not text.startswith(("[", "{")):
+    """Return lists, tables and booleans parsed as TOML; everything else stays text for pydantic to convert."""
+    if not text.startswith(("[", "{")) and text not in {"true", "false"}:
         return text
     try:
         return tomllib.loads(f"value = {text}")["value"]

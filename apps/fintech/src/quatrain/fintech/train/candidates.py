@@ -76,7 +76,7 @@ def candidates_of(config: TrainConfig) -> Iterator[Candidate]:
     """Yield the candidates in the order of preference."""
     for name, settings in config.trees.items():
         yield TreeCandidate(name=name, settings=settings, seed=config.seed)
-    if config.perceptron is not None:
+    if config.perceptron:
         yield PerceptronCandidate(settings=config.perceptron, seed=config.seed, device=config.device)
 
 

@@ -41,7 +41,8 @@ class TrainConfig(Config):
     max_bad_ratio: float = Field(default=0.05, ge=0, le=1)
     # By name; the first is kept unless another is better beyond chance.
     trees: dict[str, TreeSettings] = Field(default_factory=_trees, min_length=1)
-    perceptron: PerceptronSettings | None = PerceptronSettings()
+    # false leaves it out.
+    perceptron: PerceptronSettings | Literal[False] = PerceptronSettings()
     # Cards a day that Card Precision looks at.
     cards_per_day: int = Field(default=100, ge=1)
     n_resamples: int = Field(default=500, ge=10)

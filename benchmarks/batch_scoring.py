@@ -1,0 +1,161 @@
+"""How many rows a CPU-second scores, Parquet to Parquet: the real job beside pandas + scikit-learn.
+
+Quatrain runs `quatrain fintech score` as cron does: validation of every row, ledger, alerts with
+reasons, atomic outputs. The baseline is what one would write by hand: pandas reads the file, a
+fitted scikit-learn pipeline or LightGBM's own predict scores it, pandas writes it; it checks
+nothing. Quatrain's CPU seconds are those of the whole process, imports and model loading included;
+the baseline's are those of reading, predicting and writing alone. Median of interleaved repeats.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from _report import claim, finish, parser, table
+
+_TRAIN_ROWS = 30_000
+# One candidate each, of a fixed size, so that the figures do not depend on where training stopped.
+_MODELS = {
+    "perceptron": 'trees={"tiny" = {max_rounds = 1, step = 1, n_seeds = 1}}',
+    "LightGBM, 300 trees of 31 leaves": (
+        'trees={"large" = {max_rounds = 300, step = 300, n_seeds = 1, num_leaves = 31, min_child_samples = 20}}'
+    ),
+}
+_BASELINE = """
+import sys
+import numpy, pandas
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+def matrix(frame):
+    amount, at = frame["amount"], frame["timestamp"].dt
+    return numpy.column_stack([amount, numpy.log1p(amount), at.hour, at.day_of_week, at.day_of_week >= 5])
+
+kind, history, source, target = sys.argv[1:]
+model = {
+    "logistic regression": make_pipeline(StandardScaler(), LogisticRegression()),
+    "random forest": RandomForestClassifier(100, min_samples_leaf=20, random_state=0),
+    "histogram boosting": HistGradientBoostingClassifier(max_iter=300, early_stopping=False, random_state=0),
+}[kind]
+past = pandas.read_parquet(history)
+model.fit(matrix(past), past["is_fraud"])
+import resource
+def cpu():
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+began = cpu()
+frame = pandas.read_parquet(source)
+frame["score"] = model.predict_proba(matrix(frame))[:, 1]
+frame[["transaction_id", "timestamp", "score"]].to_parquet(target)
+print(cpu() - began)
+"""
+
+
+def main() -> None:
+    """Measure and print the claims."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--rows", type=int, default=None, help="Rows of the file to score.")
+    options = arguments.parse_args()
+    n_rows = options.rows or (200_000 if options.quick else 1_000_000)
+    repeats = 3 if options.quick else 5
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        _prepare(place, n_rows)
+        for model in _MODELS:
+            _train(place, model)
+        results = _measure(place, repeats)
+    speeds = {name: n_rows / seconds for name, seconds in results.items()}
+    best = max(speed for name, speed in speeds.items() if name.startswith("pandas"))
+    rows = [(name, results[name], f"{speed:,.0f}", speed / best) for name, speed in speeds.items()]
+    print(f"{n_rows:,} rows, Parquet to Parquet, median of {repeats}\n")
+    table(("how", "CPU-seconds", "rows per CPU-second", "x the best baseline"), rows)
+    ours = [f"Quatrain, {model}" for model in _MODELS]
+    finish([claim(f"{name}: rows per CPU-second", speeds[name], 80_000, at_least=True) for name in ours])
+
+
+def _measure(place: Path, repeats: int) -> dict[str, float]:
+    baselines = ("logistic regression", "random forest", "histogram boosting")
+    runs: dict[str, Callable[[], float]] = {
+        **{f"Quatrain, {model}": _quatrain(place, model) for model in _MODELS},
+        **{f"pandas + sklearn, {kind}": _baseline(place, kind) for kind in baselines},
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            seconds[name].append(run())
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def _prepare(place: Path, n_rows: int) -> None:
+    """Write `history.parquet` (labelled) and `new/day.parquet` with SYNTHETIC transactions."""
+    from quatrain.fintech.simulator import SimulatorConfig, write_handbook_like
+
+    whole = place / "whole.parquet"
+    config = SimulatorConfig(customers=max(n_rows // 130, 1000), terminals=2 * max(n_rows // 130, 1000), days=80)
+    write_handbook_like(whole, seed=0, **config.model_dump())
+    transactions = pq.read_table(whole)
+    pq.write_table(transactions.slice(0, _TRAIN_ROWS), place / "history.parquet")
+    new = transactions.slice(_TRAIN_ROWS, n_rows).drop_columns(["is_fraud"])
+    if new.num_rows < n_rows:
+        raise SystemExit(f"the generator gave {new.num_rows} new rows, {n_rows} are wanted")
+    (place / "new").mkdir()
+    pq.write_table(new, place / "new" / "day.parquet")
+
+
+def _train(place: Path, model: str) -> None:
+    wanted = "perceptron" if model == "perceptron" else "large"
+    others = "perceptron=false" if wanted == "large" else "perceptron.epochs=3"
+    source = str(place / "history.parquet")
+    _run(place, "train", "--data", source, "--out", str(place / model), "--set", _MODELS[model], "--set", others)
+    manifest = json.loads((place / model / "manifest.json").read_text(encoding="utf-8"))
+    if manifest["training"]["candidate"] != wanted:
+        raise SystemExit(f"the champion should be {wanted}, got {manifest['training']['candidate']}")
+
+
+def _quatrain(place: Path, model: str) -> Callable[[], float]:
+    def run() -> float:
+        before = _children_cpu()
+        with tempfile.TemporaryDirectory(dir=place) as out:
+            new, bundle = str(place / "new"), str(place / model)
+            _run(place, "score", "--data", new, "--bundle", bundle, "--out", out, ledger=f"sqlite:///{out}/ledger.db")
+        return _children_cpu() - before
+
+    return run
+
+
+def _run(place: Path, *arguments: str, ledger: str = "") -> None:
+    command = [sys.executable, "-c", "from quatrain.core.cli.main import main; main()", "fintech", *arguments, "-q"]
+    environment = {**os.environ, "QUATRAIN_CORE__HOME": str(place / "home"), "QUATRAIN_CORE__LEDGER": ledger}
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+
+
+def _baseline(place: Path, kind: str) -> Callable[[], float]:
+    def run() -> float:
+        target = place / "baseline.parquet"
+        arguments = [kind, str(place / "history.parquet"), str(place / "new" / "day.parquet"), str(target)]
+        done = subprocess.run(
+            [sys.executable, "-c", _BASELINE, *arguments], check=True, stdout=subprocess.PIPE, text=True
+        )
+        return float(done.stdout)
+
+    return run
+
+
+def _children_cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+if __name__ == "__main__":
+    main()

@@ -177,8 +177,10 @@ class Loop:
     def _look(self) -> bool:
         """Read the losses of the steps since the last look; return whether any process was asked to stop."""
         world = self._session.world
-        asked = self._unseen[0].new_tensor(float(self._stop.is_set))
-        *losses, n_asked = world.sum(torch.stack([*self._unseen, asked])).tolist()
+        asked = torch.tensor([float(self._stop.is_set)], dtype=torch.float64)
+        # One type on every process, whatever the loss's is.
+        mine = torch.cat([torch.stack(self._unseen).cpu().double(), asked])
+        *losses, n_asked = world.sum(mine).tolist()
         self._unseen.clear()
         self._session.losses += losses
         first_step = self._session.progress.step - len(losses) + 1

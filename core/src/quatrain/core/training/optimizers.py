@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,13 +43,14 @@ def clip_gradients(weights: Sequence[Tensor], clip_norm: float) -> None:
     """Scale the gradients together so that their norm is at most `clip_norm`."""
     gradients = [weight.grad for weight in weights if weight.grad is not None]
     if gradients[0].device.type != "cpu":
-        norm = nn.utils.get_total_norm(gradients)
+        total = nn.utils.get_total_norm(gradients)
     else:
-        # A third of get_total_norm's time for a small model, and reading it here costs no wait.
-        norm = torch.cat([gradient.reshape(-1) for gradient in gradients]).norm()
-        if norm.item() <= clip_norm:
+        # On a CPU, reading numbers is no wait: a third of get_total_norm's time for a small model.
+        norm = math.hypot(*[part.item() for part in torch._foreach_norm(gradients)])
+        if norm <= clip_norm:
             return
-    nn.utils.clip_grads_with_norm_(weights, clip_norm, norm)
+        total = torch.tensor(norm, dtype=torch.float64)
+    nn.utils.clip_grads_with_norm_(weights, clip_norm, total)
 
 
 def pack(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -45,9 +45,12 @@ class Order:
         """
         permutation = self._permutation(epoch).to(device)
         whole = torch.split(permutation, self.batch_size)[: self.steps_per_epoch]
+        if self.size == 1:
+            yield from whole[start:]
+            return
         for batch in range(start, len(whole)):
             low, high = self._bounds(batch)
-            yield whole[batch] if self.size == 1 else whole[batch][low : max(high, low + 1)]
+            yield whole[batch][low : max(high, low + 1)]
 
     def _bounds(self, batch: int) -> tuple[int, int]:
         return share(self.global_size(batch), rank=self.rank, size=self.size)

@@ -191,3 +191,9 @@ def test_inputs_stand_beside_typical_ones_in_words() -> None:
         "Here": ["1,950.00", "22:30 UTC", "yes", "Saturday", "-6.250"],
         "Typical": ["22.00", "14:45 UTC", "no", "Wednesday", "\u2013"],
     }
+
+
+def test_inputs_that_reasons_name_come_first() -> None:
+    """An analyst does not search thirty anonymous columns for the one that counted."""
+    table = case_panel.inputs_table({"amount": 1.0, "V1": 1.0, "V14": -6.0}, {}, reasons=["V14 -6, usually 0"])
+    assert table["Input"].tolist() == ["V14", "Amount", "V1"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import calendar
 import getpass
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -72,9 +72,14 @@ def draw_details(alert: pd.Series[Any]) -> None:
     )
 
 
+def reasons_of(alert: pd.Series[Any]) -> list[str]:
+    """Return the reasons that the alert has, the strongest first."""
+    return [str(alert[name]) for name in REASONS if isinstance(alert[name], str) and alert[name]]
+
+
 def draw_reasons(alert: pd.Series[Any]) -> None:
     """Draw why the model flagged the transaction, the strongest reason first."""
-    reasons = [str(alert[name]) for name in REASONS if isinstance(alert[name], str) and alert[name]]
+    reasons = reasons_of(alert)
     panels.section("Why it was flagged")
     if not reasons:
         st.html('<p class="q-sub">No single input explains this score; the combination of all of them does.</p>')
@@ -138,9 +143,12 @@ def draw_history(events: tuple[Event, ...]) -> None:
     st.html(f'<ul class="q-history">{items}</ul>')
 
 
-def inputs_table(inputs: Mapping[str, float], typical: Mapping[str, float]) -> pd.DataFrame:
-    """Return the model's inputs beside a typical legitimate transaction's, in the model's order."""
-    shown = [name for name in inputs if name not in _REDUNDANT]
+def inputs_table(
+    inputs: Mapping[str, float], typical: Mapping[str, float], *, reasons: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Return the model's inputs beside a typical legitimate transaction's: those of the reasons, then the others."""
+    named = [name for reason in reasons for name in inputs if reason.startswith(f"{name} ")]
+    shown = [name for name in dict.fromkeys([*named, *inputs]) if name not in _REDUNDANT]
     return pd.DataFrame(
         {
             "Input": [formats.label(name.removeprefix("is_")) for name in shown],

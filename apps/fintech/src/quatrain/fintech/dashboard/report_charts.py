@@ -10,6 +10,7 @@ import pandas as pd
 from quatrain.core.dashboard.charts import MUTED, axis
 
 _HEIGHT = 250
+_FAR = 0.7
 # A symmetric logarithmic scale finds no ticks of its own between 0 and the largest count.
 _COUNTS = alt.Axis(
     title="Transactions", format=",.0f", values=[0, 10, 100, 1e3, 1e4, 1e5, 1e6], domain=False, ticks=False
@@ -46,7 +47,11 @@ def precision_recall(frame: pd.DataFrame, *, threshold: float | None) -> Any:
     nearest = frame.loc[[(frame["threshold"] - threshold).abs().idxmin()]].assign(label="sealed threshold")
     here = alt.Chart(nearest).encode(x=x, y=y, tooltip=tooltip)
     point = here.mark_point(filled=True, size=110, opacity=1)
-    text = here.mark_text(align="left", dx=9, dy=-9, fontSize=12, color=MUTED).encode(text="label:N")
+    # Near the right edge a label to the right would push the curve aside.
+    is_far = bool(nearest["recall"].item() > _FAR)
+    text = here.mark_text(
+        align="right" if is_far else "left", dx=-9 if is_far else 9, dy=14 if is_far else -9, fontSize=12, color=MUTED
+    ).encode(text="label:N")
     return (line + point + text).properties(height=_HEIGHT)
 
 
@@ -96,7 +101,7 @@ def score_histogram(frame: pd.DataFrame, *, threshold: float | None) -> Any:
     rule = alt.Chart(line).mark_rule(strokeDash=[4, 3], strokeWidth=1.5, color=MUTED).encode(x="threshold:Q")
     text = (
         alt.Chart(line)
-        .mark_text(align="left", dx=6, fontSize=12, color=MUTED)
+        .mark_text(align="left", dx=10, fontSize=12, color=MUTED)
         .encode(x="threshold:Q", y=alt.value(8), text="label:N")
     )
     return (bars + rule + text).properties(height=_HEIGHT)

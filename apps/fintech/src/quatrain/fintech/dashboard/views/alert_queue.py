@@ -154,4 +154,5 @@ def _draw_case(alert: pd.Series[Any], *, row: int, n_shown: int) -> None:
     model = sources.model_of(str(alert["model"]))
     inputs = alert_table.read_inputs(str(alert["path"]), int(alert["row"]))
     typical = model.decision.get("reference", {}) if model else {}
-    case_panel.draw_inputs(case_panel.inputs_table(inputs, typical))
+    table = case_panel.inputs_table(inputs, typical, reasons=case_panel.reasons_of(alert))
+    case_panel.draw_inputs(table)

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-INSTALL := $(BIN)/python -m uv pip install --quiet --python $(BIN)/python -c constraints.txt --override overrides.txt -r pyproject.toml --group dev
+INSTALL := $(BIN)/python -m uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt --override overrides.txt -r pyproject.toml --group dev
 MANIFESTS := pyproject.toml $(wildcard core/pyproject.toml apps/*/pyproject.toml) constraints.txt overrides.txt
 DEMO_HOME ?= .demo
 PORT ?= 8501
@@ -21,6 +21,7 @@ $(STAMP): $(MANIFESTS)
 	@echo "Installing into $(VENV); the first time this takes a few minutes (PyTorch is several GB) ..." >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@$(INSTALL)
+	@$(BIN)/python -m compileall -q core/src apps
 	@touch $@
 
 install: $(STAMP) ## Create .venv and install core, every app and the development tools

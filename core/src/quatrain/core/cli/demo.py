@@ -15,6 +15,9 @@ from quatrain.core.errors import UserError
 if TYPE_CHECKING:
     from quatrain.core.demo import DemoRow
 
+# Wide enough for every column where the output is not a terminal.
+_PIPE_WIDTH = 160
+
 Home = Annotated[Path, typer.Option("--home", help="Folder that keeps the demo's models, ledger and runs.")]
 
 
@@ -27,7 +30,8 @@ def demo(
     """Run every app's main job on embedded data and print the results."""
     from quatrain.core import logs
 
-    logs.configure(verbosity=verbosity(quiet=quiet, verbose=verbose) if quiet or verbose else -1)
+    # A person watches a demo: warnings only, and as text.
+    logs.configure(verbosity=verbosity(quiet=quiet, verbose=verbose) if quiet or verbose else -1, json=False)
     # Every room reads its places from the environment, so the demo never touches the user's own models.
     os.environ["QUATRAIN_CORE__HOME"] = str(home.resolve())
     points = sorted(entry_points(group="quatrain.demos"), key=lambda point: point.name)
@@ -55,12 +59,12 @@ def _print_table(rows: list[DemoRow]) -> None:
     names = list(dict.fromkeys(name for row in rows for name in row.metrics))
     table = Table(title="Quatrain demo: SYNTHETIC data, generated on this machine", title_justify="left")
     for header in ("app", "data", "model"):
-        table.add_column(header)
+        table.add_column(header, no_wrap=True)
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(row.app, row.data, row.model, *(_cell(row, name) for name in names))
-    Console(width=None if os.isatty(1) else 120).print(table)
+    Console(width=None if os.isatty(1) else _PIPE_WIDTH).print(table)
 
 
 def _cell(row: DemoRow, name: str) -> str:

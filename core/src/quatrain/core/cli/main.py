@@ -58,3 +58,7 @@ def _front_door(
     ] = False,
 ) -> None:
     """Train, check and run models that stay what they were when they were trained."""
+
+
+if __name__ == "__main__":
+    main()

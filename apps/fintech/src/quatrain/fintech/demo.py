@@ -16,6 +16,7 @@ from pyarrow import csv
 from quatrain.core.demo import DemoRow
 from quatrain.core.errors import UserError
 from quatrain.core.store import Store
+from quatrain.fintech.data.arrays import from_numpy, to_numpy
 from quatrain.fintech.data.columns import LABEL
 from quatrain.fintech.score import ScoreConfig, score
 from quatrain.fintech.simulator import SimulatorConfig, write_handbook_like
@@ -91,8 +92,8 @@ def _first_new_day() -> date:
 
 def _between(table: pa.Table, first: date, end: date) -> pa.Table:
     since, until = (datetime(d.year, d.month, d.day, tzinfo=UTC).timestamp() * 1e6 for d in (first, end))
-    at_us = table["timestamp"].cast(pa.int64()).to_numpy()
-    return table.filter(pa.array((at_us >= since) & (at_us < until)))
+    at_us = to_numpy(table["timestamp"].cast(pa.int64()))
+    return table.filter(from_numpy((at_us >= since) & (at_us < until)))
 
 
 def _write_day(folder: Path, day: date, rows: pa.Table) -> None:

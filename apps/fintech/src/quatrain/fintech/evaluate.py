@@ -15,6 +15,7 @@ from pydantic import Field
 from quatrain.core.config import Config
 from quatrain.core.inference import Model, load_model
 from quatrain.fintech import features, metrics
+from quatrain.fintech.data.arrays import to_numpy
 from quatrain.fintech.data.columns import ColumnMap
 from quatrain.fintech.data.named import TASK, find_data
 from quatrain.fintech.data.table import Labelled, load_labelled, split_by_time
@@ -123,7 +124,7 @@ def scored_rows(labelled: Labelled, part: slice, score: Floats) -> Scored:
     customer = None
     if "customer_id" in table.column_names and table["customer_id"].null_count == 0:
         codes = table["customer_id"].combine_chunks().dictionary_encode().indices
-        customer = np.asarray(codes.to_numpy(), dtype=np.int64)
+        customer = to_numpy(codes).astype(np.int64)
     return Scored(
         label=labelled.label[part],
         score=score,

@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from quatrain.core.errors import BadDataError
+from quatrain.fintech.data.arrays import to_numpy
 
 HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US
@@ -50,8 +51,8 @@ def extra_names(names: Sequence[str]) -> tuple[str, ...]:
 
 def build(rows: pa.Table | pa.RecordBatch, names: Sequence[str]) -> NDArray[np.float32]:
     """Return model inputs, float32 of shape (n, len(names)): amount in its own currency, hour in UTC from 0 to 24."""
-    amount = np.asarray(rows.column("amount").to_numpy(), dtype=np.float64)
-    at_us = np.asarray(rows.column("timestamp").cast(pa.int64()).to_numpy(), dtype=np.int64)
+    amount = to_numpy(rows.column("amount"))
+    at_us = to_numpy(rows.column("timestamp").cast(pa.int64()))
     hour = (at_us % DAY_US) / HOUR_US
     weekday = (at_us // DAY_US + _EPOCH_WEEKDAY) % 7
     known: Mapping[str, NDArray[np.generic]] = {
@@ -64,7 +65,7 @@ def build(rows: pa.Table | pa.RecordBatch, names: Sequence[str]) -> NDArray[np.f
     }
     matrix = np.empty((rows.num_rows, len(names)), dtype=np.float32)  # (n, F)
     for place, name in enumerate(names):
-        matrix[:, place] = known[name] if name in known else rows.column(name).to_numpy()
+        matrix[:, place] = known[name] if name in known else to_numpy(rows.column(name))
     return matrix
 
 

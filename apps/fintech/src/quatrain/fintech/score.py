@@ -23,6 +23,7 @@ from quatrain.core.jobs.engine import run_job
 from quatrain.core.jobs.report import JobReport
 from quatrain.core.jobs.sink import Sink
 from quatrain.fintech import features
+from quatrain.fintech.data.arrays import Array, from_numpy, from_strings
 from quatrain.fintech.data.columns import ColumnMap, read_columns
 from quatrain.fintech.data.read import layout_for_model, read_batches
 from quatrain.fintech.data.source import Source, open_source
@@ -117,12 +118,12 @@ class Scorer:
         scores = {
             "transaction_id": batch.column("transaction_id"),
             "timestamp": batch.column("timestamp"),
-            "score": pa.array(probability),
-            "is_alert": pa.array(is_alert),
+            "score": from_numpy(probability),
+            "is_alert": from_numpy(is_alert),
         }
         sink.write("scores", pa.table(scores))
         rows = np.flatnonzero(is_alert)
-        sink.write("alerts", self._alerts(batch.take(rows), x[rows], probability[rows], source))
+        sink.write("alerts", self._alerts(batch.take(from_numpy(rows)), x[rows], probability[rows], source))
 
     def _alerts(
         self, batch: pa.RecordBatch, x: NDArray[np.float32], probability: NDArray[np.float32], source: Source
@@ -130,18 +131,18 @@ class Scorer:
         n = batch.num_rows
         reasons = explain(self.predict, x, names=self._names, reference=self._reference)
         is_synthetic = self._is_synthetic or source.is_synthetic
-        columns: dict[str, pa.Array[Any]] = {
+        columns: dict[str, Array] = {
             "transaction_id": batch.column("transaction_id"),
             "timestamp": batch.column("timestamp"),
             **{name: _column_or_null(batch, name) for name in _ENTITIES},
             "amount": batch.column("amount"),
-            "score": pa.array(probability),
-            "threshold": pa.array(np.full(n, self._threshold)),
+            "score": from_numpy(probability),
+            "threshold": from_numpy(np.full(n, self._threshold)),
             **{f"reason_{i + 1}": _nth(reasons, i) for i in range(N_REASONS)},
-            "source_file": pa.array([source.path.name] * n, pa.string()),
-            "model": pa.array([self._model_name] * n, pa.string()),
-            "is_synthetic": pa.array([is_synthetic] * n, pa.bool_()),
-            **{f"feature:{name}": pa.array(x[:, i], pa.float32()) for i, name in enumerate(self._names)},
+            "source_file": from_strings([source.path.name] * n),
+            "model": from_strings([self._model_name] * n),
+            "is_synthetic": from_numpy(np.full(n, is_synthetic)),
+            **{f"feature:{name}": from_numpy(x[:, i]) for i, name in enumerate(self._names)},
         }
         return pa.table(columns)
 
@@ -174,11 +175,11 @@ def _digest(mapping: ColumnMap) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _column_or_null(batch: pa.RecordBatch, name: str) -> pa.Array[Any]:
+def _column_or_null(batch: pa.RecordBatch, name: str) -> Array:
     if name in batch.schema.names:
         return batch.column(name)
-    return pa.array([None] * batch.num_rows, pa.string())
+    return from_strings([None] * batch.num_rows)
 
 
-def _nth(reasons: Sequence[tuple[str, ...]], place: int) -> pa.Array[Any]:
-    return pa.array([row[place] if place < len(row) else None for row in reasons], pa.string())
+def _nth(reasons: Sequence[tuple[str, ...]], place: int) -> Array:
+    return from_strings([row[place] if place < len(row) else None for row in reasons])

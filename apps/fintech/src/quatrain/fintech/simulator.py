@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from quatrain.core.config import Config
-from quatrain.fintech.data.kernels import Array, numbered
+from quatrain.fintech.data.arrays import Array, from_numpy
+from quatrain.fintech.data.kernels import numbered
 
 DAY_S = 86_400
 # Time of day: normal around noon, in seconds (handbook 3.2, generate_transactions_table).
@@ -113,14 +114,14 @@ def simulate(config: SimulatorConfig, *, seed: int) -> Simulation:
 def to_table(simulation: Simulation, *, metadata: dict[str, str]) -> pa.Table:
     """Return the simulation as a table with canonical columns, marked as synthetic."""
     start_us = int(simulation.start.timestamp()) * 1_000_000
-    timestamp = pa.array(start_us + simulation.second * 1_000_000).cast(pa.timestamp("us", tz="UTC"))
+    timestamp = from_numpy(start_us + simulation.second * 1_000_000).cast(pa.timestamp("us", tz="UTC"))
     columns: dict[str, Array] = {
-        "transaction_id": numbered("T", pa.array(np.arange(len(simulation))), width=9),
+        "transaction_id": numbered("T", from_numpy(np.arange(len(simulation))), width=9),
         "timestamp": timestamp,
-        "customer_id": numbered("C", pa.array(simulation.customer), width=6),
-        "terminal_id": numbered("M", pa.array(simulation.terminal), width=6),
-        "amount": pa.array(simulation.amount),
-        "is_fraud": pa.array(simulation.scenario > 0),
+        "customer_id": numbered("C", from_numpy(simulation.customer), width=6),
+        "terminal_id": numbered("M", from_numpy(simulation.terminal), width=6),
+        "amount": from_numpy(simulation.amount),
+        "is_fraud": from_numpy(simulation.scenario > 0),
     }
     marks = {"quatrain.synthetic": "true", "quatrain.generator": "handbook-like"}
     marks |= {f"quatrain.generator.{key}": value for key, value in metadata.items()}

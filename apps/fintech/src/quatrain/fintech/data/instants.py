@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from quatrain.core.errors import BadDataError
 from quatrain.fintech.data import kernels
+from quatrain.fintech.data.arrays import Array, Mask, from_numpy
 from quatrain.fintech.data.columns import TYPES, TimestampFormat
-from quatrain.fintech.data.kernels import Array, Mask
 from quatrain.fintech.data.parse import Parsed, parse_number
 
 _DATE_TIME = r"^\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d{1,9})?)?)?$"
@@ -64,7 +64,7 @@ def _from_numbers(array: Array, form: TimestampFormat, *, name: str, decimal: st
         since_us = kernels.numbers(array) // (per_second // _US)
     is_far = ~(np.abs(since_us) <= _LATEST_US)
     whole_us = np.round(np.where(is_far, 0, since_us)).astype(np.int64)
-    instants = pa.array(whole_us + round(form.origin.timestamp() * _US)).cast(TYPES["timestamp"])
+    instants = from_numpy(whole_us + round(form.origin.timestamp() * _US)).cast(TYPES["timestamp"])
     return _checked(instants, [*parsed.problems, (_OUTSIDE, is_far)])
 
 

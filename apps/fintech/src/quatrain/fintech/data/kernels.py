@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 from numpy.typing import NDArray
 
-Array: TypeAlias = "pa.Array[Any]"
-Mask: TypeAlias = NDArray[np.bool_]
+from quatrain.fintech.data.arrays import Array, Mask, from_numpy, from_strings, to_numpy
 
 # The stubs' overloads know typed arrays only; a file's columns have any type.
 pc: Any = pyarrow.compute
@@ -40,7 +39,7 @@ def is_text(kind: pa.DataType) -> bool:
 
 def mask(booleans: Array) -> Mask:
     """Return an Arrow boolean array as NumPy, null being False."""
-    return np.asarray(pc.fill_null(booleans, False).to_numpy(zero_copy_only=False), dtype=bool)
+    return to_numpy(pc.and_kleene(pc.is_valid(booleans), booleans))
 
 
 def nulls(array: Array) -> Mask:
@@ -48,10 +47,10 @@ def nulls(array: Array) -> Mask:
     return mask(pc.is_null(array))
 
 
-def numbers(array: Array, *, fill: float = 0) -> NDArray[Any]:
-    """Return an Arrow numeric array as NumPy with its own type, `fill` standing for null."""
-    values: NDArray[Any] = pc.fill_null(array, fill).to_numpy(zero_copy_only=False)
-    return values
+def numbers(array: Array) -> NDArray[Any]:
+    """Return an Arrow numeric array as NumPy with its own type, 0 standing for null."""
+    zeros = from_numpy(np.zeros(len(array), dtype=np.int8)).cast(array.type)
+    return to_numpy(pc.if_else(pc.is_valid(array), array, zeros))
 
 
 def matches(strings: Array, pattern: str) -> Mask:
@@ -61,12 +60,12 @@ def matches(strings: Array, pattern: str) -> Mask:
 
 def is_in(strings: Array, choices: Sequence[str]) -> Mask:
     """Return where strings are one of the choices."""
-    return mask(pc.is_in(strings, value_set=pa.array(choices)))
+    return mask(pc.is_in(strings, value_set=from_strings(choices)))
 
 
 def only(strings: Array, where: Mask) -> Array:
     """Return the strings, null where `where` is False."""
-    kept: Array = pc.if_else(pa.array(where), strings, pa.scalar(None, pa.string()))
+    kept: Array = pc.if_else(from_numpy(where), strings, pa.nulls(len(strings), pa.string()))
     return kept
 
 
@@ -81,7 +80,7 @@ def text(array: Array) -> Array:
     """Return trimmed strings, null where empty and where bytes could not be decoded (see `undecodable`)."""
     strings = _decoded(array)
     trimmed: Array = pc.utf8_trim_whitespace(strings)
-    return only(trimmed, ~mask(pc.equal(trimmed, "")) & ~undecodable(strings))
+    return only(trimmed, (numbers(pc.binary_length(trimmed)) > 0) & ~undecodable(strings))
 
 
 def undecodable(array: Array) -> Mask:
@@ -108,7 +107,7 @@ def _decoded(array: Array) -> Array:
     try:
         return array.cast(pa.string())
     except pa.ArrowInvalid:
-        return pa.array([_utf8(value) for value in array.to_pylist()], pa.string())
+        return from_strings([_utf8(value) for value in array.to_pylist()])
 
 
 def _utf8(value: bytes | None) -> str | None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from quatrain.core.errors import BadDataError
 from quatrain.fintech.data import kernels
-from quatrain.fintech.data.kernels import Array, Mask
+from quatrain.fintech.data.arrays import Array, Mask, from_numpy
 
 # The model's inputs are float32; a larger number would arrive as infinity.
 _LARGEST = float(np.finfo(np.float32).max)
@@ -63,7 +63,7 @@ def parse_number(array: Array, *, name: str, decimal: str = ".") -> Parsed:
     problems.append(("missing", is_missing))
     problems.append(("not a finite number", ~is_finite))
     problems.append(("too large for a 32-bit float", is_finite & (np.abs(values) > _LARGEST)))
-    return Parsed(values=pa.array(values), problems=tuple(problems))
+    return Parsed(values=from_numpy(values), problems=tuple(problems))
 
 
 def parse_amount(array: Array, *, name: str, decimal: str = ".") -> Parsed:
@@ -83,7 +83,7 @@ def parse_label(array: Array, *, name: str) -> Parsed:
     is_known = is_one | kernels.is_in(strings, ("0", "0.0", "-0", "-0.0", "false"))
     is_missing = kernels.nulls(strings) & ~kernels.undecodable(array)
     problems = (("missing", is_missing), ("not 0 or 1", ~is_known & ~is_missing))
-    return Parsed(values=pa.array(is_one), problems=problems)
+    return Parsed(values=from_numpy(is_one), problems=problems)
 
 
 def _numbers(strings: Array, *, decimal: str) -> Array:

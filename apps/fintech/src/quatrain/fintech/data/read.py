@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from quatrain.core.errors import BadDataError, nearest
 from quatrain.fintech.data import instants, kernels, parse
+from quatrain.fintech.data.arrays import Array, Mask, from_numpy
 from quatrain.fintech.data.columns import LABEL, REQUIRED, TYPES, ColumnMap
-from quatrain.fintech.data.kernels import Array, Mask
 from quatrain.fintech.data.parse import Parsed
 from quatrain.fintech.data.source import RawBatch, Reject, Source
 
@@ -129,7 +129,7 @@ class _Reader:
         if "transaction_id" in parsed:
             good = np.flatnonzero(verdict.is_good)
             is_repeated = np.zeros(len(raw.rows), dtype=bool)
-            is_repeated[good] = self._seen.repeated(parsed["transaction_id"].values.take(good))
+            is_repeated[good] = self._seen.repeated(parsed["transaction_id"].values.take(from_numpy(good)))
             verdict.add(self._layout.columns["transaction_id"], (("repeated in this file", is_repeated),))
         verdict.deliver()
         values = {name: column.values for name, column in parsed.items()}
@@ -137,7 +137,7 @@ class _Reader:
             values["transaction_id"] = self._made_ids(raw.rows)
         ordered = [name for name in (*TYPES, *self._layout.extras) if name in values]
         batch = pa.RecordBatch.from_arrays([values[name] for name in ordered], names=ordered)
-        return batch if verdict.is_good.all() else batch.filter(pa.array(verdict.is_good))
+        return batch if verdict.is_good.all() else batch.filter(from_numpy(verdict.is_good))
 
     def _parse(self, canonical: str, raw: RawBatch) -> Parsed:
         name = self._layout.columns[canonical]
@@ -156,7 +156,7 @@ class _Reader:
         return parse.parse_number(raw.columns.column(name), decimal=self._mapping.csv.decimal, name=name)
 
     def _made_ids(self, rows: NDArray[np.int64]) -> Array:
-        return kernels.numbered(f"{self._prefix}-", pa.array(rows), width=9)
+        return kernels.numbered(f"{self._prefix}-", from_numpy(rows), width=9)
 
 
 class _Verdict:

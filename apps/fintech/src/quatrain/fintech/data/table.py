@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from quatrain.core.errors import BadDataError
+from quatrain.fintech.data.arrays import to_numpy
 from quatrain.fintech.data.columns import LABEL, ColumnMap
 from quatrain.fintech.data.read import Layout, layout_for_model, layout_for_training, read_batches
 from quatrain.fintech.data.source import Source, open_source
@@ -61,17 +62,17 @@ class Labelled:
     @property
     def label(self) -> NDArray[np.bool_]:
         """Whether each row is fraud."""
-        return np.asarray(self.table[LABEL].to_numpy(), dtype=bool)
+        return to_numpy(self.table[LABEL])
 
     @property
     def amount(self) -> NDArray[np.float64]:
         """The amount of each row."""
-        return np.asarray(self.table["amount"].to_numpy(), dtype=np.float64)
+        return to_numpy(self.table["amount"])
 
     @property
     def timestamp_us(self) -> NDArray[np.int64]:
         """Microseconds since 1970 of each row."""
-        return np.asarray(self.table["timestamp"].cast(pa.int64()).to_numpy(), dtype=np.int64)
+        return to_numpy(self.table["timestamp"].cast(pa.int64()))
 
 
 @dataclass(frozen=True, kw_only=True)

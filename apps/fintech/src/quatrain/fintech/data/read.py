@@ -92,20 +92,20 @@ class SeenIds:
     def repeated(self, ids: Array) -> Mask:
         """Return which of these ids were met before, here or in an earlier call, and remember them all."""
         keys = np.fromiter(map(hash, ids.to_pylist()), dtype=np.int64, count=len(ids))
-        unique, first = np.unique(keys, return_index=True)
-        is_first = np.zeros(len(keys), dtype=bool)
-        is_first[first] = True
-        is_old = np.zeros(len(keys), dtype=bool)
+        order = np.argsort(keys, kind="stable")
+        ranked = keys[order]
+        is_repeated = np.zeros(len(keys), dtype=bool)
+        is_repeated[order[1:]] = ranked[1:] == ranked[:-1]
         for run in self._runs:
-            place = np.searchsorted(run, keys).clip(max=len(run) - 1)
-            is_old |= run[place] == keys
-        self._remember(unique)
-        return is_old | ~is_first
+            place = np.searchsorted(run, ranked).clip(max=len(run) - 1)
+            is_repeated[order] |= run[place] == ranked
+        self._remember(ranked[~is_repeated[order]])
+        return is_repeated
 
     def _remember(self, run: NDArray[np.int64]) -> None:
         # Runs double in length, as in a merge sort: few runs to search, each id moved log n times.
         while self._runs and len(self._runs[-1]) <= 2 * len(run):
-            run = np.union1d(self._runs.pop(), run)
+            run = np.sort(np.concatenate([self._runs.pop(), run]), kind="stable")
         if len(run):
             self._runs.append(run)
 

@@ -24,7 +24,7 @@ from quatrain.core.jobs.config import JobConfig
 from quatrain.core.jobs.engine import run_job
 from quatrain.core.jobs.history import job_run, list_job_runs, unit_outputs
 from quatrain.core.jobs.identity import Job
-from quatrain.core.jobs.ledger import Ledger, LedgerError, UnitRecord, open_ledger, read_ledger
+from quatrain.core.jobs.ledger import Ledger, LedgerError, UnitRecord, connect, open_ledger, read_ledger
 from quatrain.core.jobs.report import JobReport
 from quatrain.core.jobs.sink import Sink
 
@@ -73,7 +73,7 @@ def postgres(server: str) -> Iterator[str]:
     yield server
     engine = sa.create_engine(server.replace("postgresql:", "postgresql+psycopg:"))
     with engine.begin() as link:
-        link.execute(sa.text("drop table if exists job_run, job_unit, job_source"))
+        link.execute(sa.text("drop table if exists job_run, job_unit, job_source, toy_note"))
     engine.dispose()
 
 
@@ -162,6 +162,19 @@ def test_many_processes_may_create_the_tables_at_once(url: str) -> None:
     for thread in threads:
         thread.join()
     assert errors == []
+
+
+def test_an_app_keeps_its_own_tables_beside_the_runs(url: str) -> None:
+    """It reaches the same database by the same URL, and its tables are there, with their indexes."""
+    notes = sa.MetaData()
+    note = sa.Table("toy_note", notes, sa.Column("text", sa.Text, index=True))
+    for text in ("one", "two"):
+        with connect(url, tables=notes) as link, link.begin():
+            link.execute(sa.insert(note), {"text": text})
+    with connect(url, tables=notes) as link:
+        assert list(link.scalars(sa.select(note.c.text).order_by(note.c.text))) == ["one", "two"]
+        assert [index["name"] for index in sa.inspect(link).get_indexes("toy_note")] == ["ix_toy_note_text"]
+        assert not sa.inspect(link).has_table("job_run")
 
 
 def test_on_postgresql_another_host_is_locked_out(postgres: str, tmp_path: Path, job: Job) -> None:

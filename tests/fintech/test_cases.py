@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quatrain.core.config import settings
-from quatrain.core.errors import UserError
+from quatrain.core.errors import MissingExtraError, UserError
 from quatrain.fintech import cases
 from quatrain.fintech.cases import OPEN, CaseKey, ConflictError
 
@@ -64,7 +65,6 @@ def test_a_verdict_on_an_outdated_view_is_refused() -> None:
 
 def test_of_two_verdicts_at_once_one_wins() -> None:
     """The ledger itself refuses a second event with the same number."""
-    cases.cases()
     barrier, outcomes = threading.Barrier(2), []
 
     def decide(analyst: str) -> None:
@@ -118,8 +118,15 @@ def test_a_note_that_is_too_long_is_refused() -> None:
 def test_a_ledger_that_cannot_be_opened_is_an_error_in_words(tmp_path: Path) -> None:
     """The analyst reads what is wrong, not a driver's exception."""
     (tmp_path / "ledger.db").write_text("this is not a database, but it is long enough to be taken for one" * 40)
-    with pytest.raises(UserError, match="verdicts cannot be read or written"):
+    with pytest.raises(UserError, match="file is not a database; check that it is reachable and writable"):
         cases.cases(f"sqlite:///{tmp_path / 'ledger.db'}")
+
+
+def test_verdicts_go_where_the_runs_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plain postgresql:// URL is taken as the job ledger takes it, with the driver that is shipped."""
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(MissingExtraError, match=r"psycopg.*pip install 'quatrain-core\[postgres\]'"):
+        cases.cases("postgresql://127.0.0.1/ledger")
 
 
 @given(actions=st.lists(st.sampled_from(["fraud", "dismissed", "undo"]), max_size=12))

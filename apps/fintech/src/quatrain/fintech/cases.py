@@ -11,45 +11,36 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 from sqlalchemy import (
-    DDL,
-    URL,
     Column,
     Connection,
     DateTime,
-    Engine,
     Integer,
     MetaData,
-    NullPool,
     Row,
     Select,
     String,
     Table,
     Text,
     UniqueConstraint,
-    create_engine,
-    event,
     func,
     insert,
     select,
+    text,
 )
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError
 
 from quatrain.core.config import settings
 from quatrain.core.errors import UserError
+from quatrain.core.jobs.ledger import connect
 
 Verdict = Literal["fraud", "dismissed"]
 Action = Literal["fraud", "dismissed", "undo"]
 Status = Literal["open", "fraud", "dismissed"]
 # Longer notes belong into the case system of the bank.
 MAX_NOTE_LENGTH = 2000
-# How long a writer waits for another one's transaction on SQLite.
-_BUSY_SECONDS = 10
 
 
 class ConflictError(UserError):
@@ -103,12 +94,12 @@ _events = Table(
     Column("at", DateTime(timezone=True), nullable=False),
     UniqueConstraint("source_file", "transaction_id", "sequence"),
 )
-for _verb in ("UPDATE", "DELETE"):
-    _trigger: DDL = DDL(  # type: ignore[no-untyped-call]  # its signature lacks a return type
-        f"CREATE TRIGGER IF NOT EXISTS fintech_case_events_no_{_verb.lower()} BEFORE {_verb} ON fintech_case_events "
-        "BEGIN SELECT RAISE(ABORT, 'case events are only added'); END"
-    )
-    event.listen(_events, "after_create", _trigger.execute_if(dialect="sqlite"))
+# So that SQLite itself refuses to change an event.
+_TRIGGERS = tuple(
+    f"CREATE TRIGGER IF NOT EXISTS fintech_case_events_no_{verb.lower()} BEFORE {verb} ON fintech_case_events "
+    "BEGIN SELECT RAISE(ABORT, 'case events are only added'); END"
+    for verb in ("UPDATE", "DELETE")
+)
 
 
 def record(
@@ -192,24 +183,9 @@ def _conflict(case: Case) -> ConflictError:
 
 @contextmanager
 def _ledger(url: str | None) -> Iterator[Connection]:
-    """Give one transaction on the ledger, whose table is there; database errors become words."""
-    location = make_url(url or settings().ledger_url)
-    try:
-        engine = _engine(location)
-        with engine.begin() as connection:
-            _metadata.create_all(connection)
-            yield connection
-    except SQLAlchemyError as error:
-        cause = getattr(error, "orig", None) or error
-        where = location.render_as_string(hide_password=True)
-        message = f"verdicts cannot be read or written in {where}: {cause}; check that the ledger is reachable"
-        raise UserError(message) from error
-
-
-@lru_cache(maxsize=8)
-def _engine(location: URL) -> Engine:
-    if location.get_backend_name() != "sqlite":
-        return create_engine(location, pool_pre_ping=True)
-    if location.database:
-        Path(location.database).parent.mkdir(parents=True, exist_ok=True)
-    return create_engine(location, poolclass=NullPool, connect_args={"timeout": _BUSY_SECONDS})
+    """Give one transaction on the ledger, whose table of verdicts is there."""
+    with connect(url or settings().ledger_url, tables=_metadata) as connection, connection.begin():
+        if connection.dialect.name == "sqlite":
+            for trigger in _TRIGGERS:
+                connection.execute(text(trigger))
+        yield connection

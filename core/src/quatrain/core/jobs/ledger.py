@@ -21,7 +21,7 @@ from sqlalchemy.pool import NullPool
 from quatrain.core.errors import UsageError, UserError, require
 from quatrain.core.jobs.identity import Job, Snapshot, Stamp, is_lasting, plain
 from quatrain.core.jobs.lock import locked
-from quatrain.core.jobs.tables import RUNS, SOURCES, UNITS, create_tables
+from quatrain.core.jobs.tables import RUNS, SCHEMA, SOURCES, UNITS, create_tables
 
 # How long a statement waits for another process's, in seconds.
 _PATIENCE_S = 30
@@ -146,19 +146,27 @@ class Ledger:
 @contextmanager
 def open_ledger(url: str) -> Iterator[Ledger]:
     """Give the ledger, created if it is not there; database errors inside become LedgerError."""
+    with connect(url, tables=SCHEMA) as link:
+        yield Ledger(link)
+
+
+@contextmanager
+def connect(url: str, *, tables: sa.MetaData) -> Iterator[sa.Connection]:
+    """Give a connection to the ledger's database, in which `tables` are there.
+
+    For an app that keeps more than runs and units. Database errors inside become LedgerError.
+    """
     location = _parse(url)
     if location.database and location.get_backend_name() == "sqlite":
         try:
             Path(location.database).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise LedgerError(
-                f"cannot create the folder of the ledger {location.database}: {error.strerror}"
-            ) from error
-    with _connected(
-        location, sa.create_engine(location, poolclass=NullPool, connect_args=_arguments(location))
-    ) as link:
-        create_tables(link)
-        yield Ledger(link)
+            message = f"cannot create the folder of the ledger {location.database}: {error.strerror}"
+            raise LedgerError(message) from error
+    engine = sa.create_engine(location, poolclass=NullPool, connect_args=_arguments(location))
+    with _connected(location, engine) as link:
+        create_tables(link, tables)
+        yield link
 
 
 @contextmanager

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-_SCHEMA = sa.MetaData()
+# What the job engine keeps; an app keeps its own tables beside these.
+SCHEMA = sa.MetaData()
 _DIGEST = sa.String(64)
 _NUMBER = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 RUNS = sa.Table(
     "job_run",
-    _SCHEMA,
+    SCHEMA,
     sa.Column("id", sa.String(64), primary_key=True),
     sa.Column("scope", _DIGEST, nullable=False),
     sa.Column("name", sa.Text, nullable=False),
@@ -37,7 +38,7 @@ RUNS = sa.Table(
 # Appended to, never changed: the newest row of a key is what holds.
 UNITS = sa.Table(
     "job_unit",
-    _SCHEMA,
+    SCHEMA,
     sa.Column("id", _NUMBER, primary_key=True, autoincrement=True),
     sa.Column("run_id", sa.String(64), nullable=False),
     sa.Column("scope", _DIGEST, nullable=False),
@@ -57,7 +58,7 @@ UNITS = sa.Table(
 # What each path held when it was last read, so that an unchanged file is not read again.
 SOURCES = sa.Table(
     "job_source",
-    _SCHEMA,
+    SCHEMA,
     # sha256 of scope and path: PostgreSQL indexes no text of more than 2700 bytes.
     sa.Column("id", _DIGEST, primary_key=True),
     sa.Column("digest", _DIGEST, nullable=False),
@@ -68,22 +69,20 @@ SOURCES = sa.Table(
     sa.Column("device", sa.String(24), nullable=False),
     sa.Column("taken_ns", _NUMBER, nullable=False),
 )
-_INDEXES = (
-    sa.Index("job_run_scope", RUNS.c.scope, RUNS.c.status),
-    sa.Index("job_unit_key", UNITS.c.scope, UNITS.c.key),
-    sa.Index("job_unit_run", UNITS.c.run_id),
-)
+sa.Index("job_run_scope", RUNS.c.scope, RUNS.c.status)
+sa.Index("job_unit_key", UNITS.c.scope, UNITS.c.key)
+sa.Index("job_unit_run", UNITS.c.run_id)
 # The advisory lock that lets one process at a time create the tables; any constant does.
 _CREATION_LOCK = 0x717561747261696E
 
 
-def create_tables(connection: sa.Connection) -> None:
+def create_tables(connection: sa.Connection, schema: sa.MetaData) -> None:
     """Create what is missing, also when several processes start on an empty database at once."""
     with connection.begin():
         if connection.dialect.name == "postgresql":
             # There IF NOT EXISTS alone lets two creators collide.
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(_CREATION_LOCK, sa.BigInteger))))
-        for table in _SCHEMA.sorted_tables:
+        for table in schema.sorted_tables:
             connection.execute(CreateTable(table, if_not_exists=True))
-        for index in _INDEXES:
-            connection.execute(CreateIndex(index, if_not_exists=True))
+            for index in sorted(table.indexes, key=lambda one: str(one.name)):
+                connection.execute(CreateIndex(index, if_not_exists=True))

@@ -23,7 +23,7 @@ from quatrain.fintech.evaluate import predict
 from quatrain.fintech.train.candidates import Trial, choose
 from quatrain.fintech.train.run import train
 
-QUICK = {"perceptron": None, "trees": {"lightgbm": {"max_rounds": 5, "step": 5, "n_seeds": 1}}}
+QUICK = {"perceptron": False, "trees": {"lightgbm": {"max_rounds": 5, "step": 5, "n_seeds": 1}}}
 
 
 def test_the_table_has_champion_candidates_and_baselines(trained: Trained) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 from pydantic import Field
@@ -129,6 +129,65 @@ def test_broken_files_are_refused(tmp_path: Path, text: str, match: str) -> None
     """A wrong section, broken TOML or a value in place of a table is a usage error."""
     with pytest.raises(UsageError, match=match):
         config.load(Example, section="fintech.score", file=write(tmp_path / "c.toml", text), environ={})
+
+
+@pytest.fixture
+def declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the app fintech declare its sections."""
+    monkeypatch.setattr(config, "_known_sections", lambda: {"core": [], "fintech": ["score", "train"]})
+
+
+@pytest.mark.usefixtures("declared")
+def test_a_misspelled_section_of_an_app_is_refused(tmp_path: Path) -> None:
+    """It would otherwise be read as nothing at all, and the job would run on its defaults."""
+    file = write(tmp_path / "c.toml", "[fintech.scroe]\nthreshold = 0.1\n")
+    with pytest.raises(UsageError, match=r"unknown section \[fintech\.scroe\] in .*; did you mean 'score'\?"):
+        config.load(Example, section="fintech.train", file=file, environ={})
+
+
+@pytest.mark.usefixtures("declared")
+@pytest.mark.parametrize(
+    ("variable", "match"),
+    [
+        ("QUATRAIN_FINTEC__SCORE__NAME", r"\[fintec\] from QUATRAIN_FINTEC__SCORE__NAME; did you mean 'fintech'\?"),
+        ("QUATRAIN_FINTECH__SCROE__NAME", r"\[fintech\.scroe\] from QUATRAIN_.*; did you mean 'score'\?"),
+    ],
+)
+def test_a_misspelled_variable_is_refused(variable: str, match: str) -> None:
+    """Wherever the slip is in its name."""
+    with pytest.raises(UsageError, match=match):
+        config.load(Example, section="fintech.score", environ={variable: "x"})
+
+
+def test_installed_apps_are_sections() -> None:
+    """A config file may have a table for each of them, and for core."""
+    assert set(config._known_sections()) >= {"core", "fintech"}
+
+
+def test_an_empty_variable_gives_nothing() -> None:
+    """A home of "" would be whatever folder the command was started in."""
+    assert config.settings(environ={"QUATRAIN_CORE__HOME": ""}) == config.settings(environ={})
+
+
+def test_a_users_home_is_written_as_in_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No shell reads a config file, so the tilde is ours to expand; an unknown user is told."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file = write(tmp_path / "c.toml", '[core]\nhome = "~/quatrain"\n')
+    assert config.settings(file, environ={}).home == tmp_path / "quatrain"
+    with pytest.raises(UsageError, match=r"core\.home from the environment: .*known user's home, got '~nobody-here/x'"):
+        config.settings(environ={"QUATRAIN_CORE__HOME": "~nobody-here/x"})
+
+
+class Named(config.Config):
+    """A config whose key has a flag of another name."""
+
+    inbox: Annotated[Path, config.Flag("--data")]
+
+
+def test_a_missing_key_is_asked_for_by_its_own_flag() -> None:
+    """The flag that the error names must exist."""
+    with pytest.raises(UsageError, match=r"named\.inbox is missing; give --data, --set inbox=…"):
+        config.load(Named, section="named", environ={})
 
 
 def test_absent_file_is_refused(tmp_path: Path) -> None:

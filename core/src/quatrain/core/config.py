@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from quatrain.core.errors import UsageError, did_you_mean
@@ -19,6 +21,8 @@ from quatrain.core.errors import UsageError, did_you_mean
 CONFIG_VARIABLE = "QUATRAIN_CONFIG"
 _PREFIX = "QUATRAIN_"
 _SEPARATOR = "__"
+# QUATRAIN_DATA__<SET> names the user's own copy of a set; quatrain.core.data reads it.
+_NOT_SECTIONS = frozenset({"data"})
 
 
 class Config(BaseModel):
@@ -30,11 +34,29 @@ class Config(BaseModel):
 ConfigT = TypeVar("ConfigT", bound=Config)
 
 
+@dataclass(frozen=True)
+class Flag:
+    """Annotates a key whose flag is not called after it, such as Flag("--data") on `inputs`."""
+
+    text: str
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError("expected a path whose ~ stands for a known user's home") from error
+
+
+# A path in which ~ may stand for a home: a config file is read by no shell.
+UserPath = Annotated[Path, AfterValidator(_expanded)]
+
+
 class Settings(Config):
     """Where Quatrain keeps things on this machine: the `[core]` section."""
 
-    home: Path = Field(default_factory=lambda: platformdirs.user_data_path("quatrain"))
-    cache: Path = Field(default_factory=lambda: platformdirs.user_cache_path("quatrain"))
+    home: UserPath = Field(default_factory=lambda: platformdirs.user_data_path("quatrain"))
+    cache: UserPath = Field(default_factory=lambda: platformdirs.user_cache_path("quatrain"))
     # A folder, or any fsspec URL such as s3://bucket/models; empty means home/models.
     store: str = ""
     # A SQLAlchemy URL; empty means a SQLite file in home.
@@ -113,10 +135,7 @@ def _from_file(file: Path, section: str) -> dict[str, Any]:
         raise UsageError(f"cannot read config file {file}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} is not valid TOML: {error}") from error
-    known = {"core"} | {_section_name(point.name) for point in entry_points(group="quatrain.apps")}
-    for table in document:
-        if table not in known:
-            raise UsageError(f"unknown section [{table}] in {file}{did_you_mean(table, known)}")
+    _require_known_sections(document, f"in {file}")
     values: Any = document
     for part in section.split("."):
         values = values.get(part, {})
@@ -125,17 +144,39 @@ def _from_file(file: Path, section: str) -> dict[str, Any]:
     return dict(values)
 
 
-def _section_name(app: str) -> str:
-    return app.replace("-", "_")
+def _require_known_sections(document: Mapping[str, Any], where: str) -> None:
+    known = _known_sections()
+    for table, content in document.items():
+        if table not in known:
+            raise UsageError(f"unknown section [{table}] {where}{did_you_mean(table, known)}")
+        for name in content if known[table] and isinstance(content, dict) else ():
+            if name not in known[table]:
+                raise UsageError(f"unknown section [{table}.{name}] {where}{did_you_mean(name, known[table])}")
+
+
+@cache
+def _known_sections() -> dict[str, list[str]]:
+    """Return core's and every installed app's table, with the sections that the app declares; none means any."""
+    known: dict[str, list[str]] = {"core": []}
+    known |= {point.name.replace("-", "_"): [] for point in entry_points(group="quatrain.apps")}
+    for point in entry_points(group="quatrain.config"):
+        table, _, name = point.name.partition(".")
+        known.setdefault(table, []).append(name)
+    return known
 
 
 def _from_environment(environ: Mapping[str, str], section: str) -> dict[str, Any]:
-    prefix = _PREFIX + section.upper().replace(".", _SEPARATOR) + _SEPARATOR
+    wanted = section.split(".")
     values: dict[str, Any] = {}
     for variable, text in environ.items():
-        if variable.startswith(prefix):
-            path = variable.removeprefix(prefix).lower().split(_SEPARATOR)
-            _merge(values, _nested(path, _parse(text)))
+        # An empty variable is how a shell or a service file says "not given".
+        if not variable.startswith(_PREFIX) or _SEPARATOR not in variable or not text:
+            continue
+        path = variable.removeprefix(_PREFIX).lower().split(_SEPARATOR)
+        if path[0] not in _NOT_SECTIONS:
+            _require_known_sections(_nested(path, text), f"from {variable}")
+        if path[: len(wanted)] == wanted and len(path) > len(wanted):
+            _merge(values, _nested(path[len(wanted) :], _parse(text)))
     return values
 
 
@@ -185,12 +226,18 @@ def _explain(model: type[BaseModel], section: str, detail: ErrorDetails, origin:
         known = _known_keys(model, location[:-1])
         return f"unknown key {key} from {where}{did_you_mean(location[-1], known)}"
     if detail["type"] == "missing":
-        flag = "--" + location[-1].replace("_", "-")
+        flag = _flag(model, location)
         return (
             f"{key} is missing; give {flag}, --set {'.'.join(location)}=…, or put it in [{section}] of the config file"
         )
     message = detail["msg"].removeprefix("Value error, ")
     return f"{key} from {where}: {message[:1].lower() + message[1:]}, got {detail['input']!r}"
+
+
+def _flag(model: type[BaseModel], location: Sequence[str]) -> str:
+    field = model.model_fields.get(location[0])
+    named = [each.text for each in field.metadata if isinstance(each, Flag)] if field and len(location) == 1 else []
+    return named[0] if named else "--" + location[-1].replace("_", "-")
 
 
 def _known_keys(model: type[BaseModel], path: Sequence[str]) -> list[str]:

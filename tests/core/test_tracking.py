@@ -36,6 +36,13 @@ def _abandoned(root: Path) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
+def test_a_runs_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    """Before any work is done, and without a trace."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot record a run in .*file/runs: Not a directory; make it writable"):
+        tracking.start_run(app="toy", command="train", config={}, root=tmp_path / "file" / "runs")
+
+
 def test_finished_run_reads_back_as_it_was_written() -> None:
     """Config, metrics, bundle digest and times come back from the folder."""
     with _start() as run:

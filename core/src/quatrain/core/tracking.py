@@ -152,7 +152,10 @@ def start_run(*, app: str, command: str, config: Mapping[str, Any], root: Path |
     folder = _root(root) / run_id
     is_recording = os.environ.get("RANK", "0") == "0"
     if is_recording:
-        folder.mkdir(parents=True)
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise UserError(f"cannot record a run in {folder.parent}: {error.strerror}; make it writable") from error
     return Run(folder, record, is_recording=is_recording)
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+from types import ModuleType
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from quatrain.core import export
+from quatrain.core.errors import MissingExtraError
 from quatrain.fintech.metrics import Labels, average_precision
 from quatrain.fintech.models import trees
 from quatrain.fintech.models.baselines import BASELINES
@@ -81,3 +85,31 @@ def test_baselines_learn_something(rows: tuple[NDArray[np.float32], Labels]) -> 
         assert score.min() >= 0, name
         assert score.max() <= 1, name
         assert average_precision(y[4000:], score) > 0.3, name
+
+
+def without_system_openmp(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> None:
+    """Let the first import of lightgbm fail as it does where libgomp.so.1 is missing."""
+    answers: list[ModuleType | OSError] = [OSError("libgomp.so.1: cannot open shared object file"), module]
+
+    def require(_name: str, *, package: str) -> ModuleType:
+        assert package == "quatrain-fintech[train]"
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(trees, "require", require)
+
+
+def test_a_system_without_openmp_takes_that_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slim machine has no libgomp; the copy in PyTorch's wheel makes LightGBM load."""
+    without_system_openmp(monkeypatch, np)
+    assert trees.load_lightgbm() is np
+
+
+def test_no_openmp_at_all_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without torch either, the error names the package of the system."""
+    without_system_openmp(monkeypatch, np)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(MissingExtraError, match="apt-get install libgomp1"):
+        trees.load_lightgbm()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import importlib.util
 import logging
 import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from quatrain.core.config import Config
-from quatrain.core.errors import require
+from quatrain.core.errors import MissingExtraError, require
 from quatrain.core.hardware import cpu_limit
 from quatrain.fintech.metrics import Floats, Labels, average_precision
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     import lightgbm
 
 _LOG = logging.getLogger(__name__)
+_PACKAGE = "quatrain-fintech[train]"
 
 
 class TreeSettings(Config):
@@ -103,10 +107,25 @@ def load_lightgbm() -> ModuleType:
     """Return the lightgbm module, its idle threads set to sleep.
 
     By default they spin between two steps, and where cores are shared that takes ten times the
-    processor time. OpenMP reads the variable when it is loaded; a user's own value stays.
+    processor time. OpenMP reads the variable when it is loaded; a user's own value stays. Raises
+    MissingExtraError where the OpenMP library can be had neither from the system nor from PyTorch.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    return require("lightgbm", package="quatrain-fintech[train]")
+    try:
+        return require("lightgbm", package=_PACKAGE)
+    except OSError:
+        # LightGBM's wheel leaves libgomp to the system, and a slim one has none; PyTorch's wheel brings the same.
+        _load_openmp_of_torch()
+        return require("lightgbm", package=_PACKAGE)
+
+
+def _load_openmp_of_torch() -> None:
+    torch = importlib.util.find_spec("torch")
+    libraries = [Path(folder) / "lib" / "libgomp.so.1" for folder in (torch and torch.submodule_search_locations) or ()]
+    try:
+        ctypes.CDLL(str(next(path for path in libraries if path.is_file())), mode=ctypes.RTLD_GLOBAL)
+    except (StopIteration, OSError) as error:
+        raise MissingExtraError("LightGBM needs the OpenMP library; run `apt-get install libgomp1`") from error
 
 
 def _start(settings: TreeSettings, x: NDArray[np.float32], y: Labels, *, seed: int) -> list[lightgbm.Booster]:

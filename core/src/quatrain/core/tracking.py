@@ -18,6 +18,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError
 from pydantic_core import to_json
 
+from quatrain.core import processes
 from quatrain.core.config import Config, settings
 from quatrain.core.errors import LockedError, UserError, did_you_mean
 
@@ -27,8 +28,6 @@ _log = logging.getLogger(__name__)
 _RECORD = "run.json"
 _HISTORY = "history.jsonl"
 _PLOT = "history.png"
-# How far the clock may have been set between two looks at one process.
-_CLOCK_SECONDS = 60.0
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -292,22 +291,11 @@ def _read_rows(folder: Path) -> list[dict[str, float]]:
 
 
 def _this_process() -> RunProcess:
-    import psutil  # readers of history do not need it
-
-    return RunProcess(host=socket.gethostname(), pid=os.getpid(), created=psutil.Process().create_time())
+    return RunProcess(host=socket.gethostname(), pid=os.getpid(), created=processes.started())
 
 
 def _lives(process: RunProcess) -> bool:
-    """Return whether the process still runs; one on another host is given the benefit of the doubt."""
-    import psutil  # only for a run that claims to be running
-
-    if process.host != socket.gethostname():
-        return True
-    try:
-        # The start is reckoned from the boot time, which moves when the clock is set.
-        return abs(psutil.Process(process.pid).create_time() - process.created) < _CLOCK_SECONDS
-    except psutil.NoSuchProcess:
-        return False
+    return processes.lives(host=process.host, pid=process.pid, started=process.created)
 
 
 def _now() -> datetime:

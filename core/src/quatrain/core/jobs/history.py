@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -12,10 +11,9 @@ from pydantic import Field
 
 from quatrain.core.config import Config, settings
 from quatrain.core.errors import UserError, did_you_mean
+from quatrain.core.processes import lives
 
 Status = Literal["running", "done", "bad_data", "failed", "stopped"]
-# How far the clock may have been set between two looks at one process, in seconds.
-_CLOCK_SECONDS = 60.0
 
 
 class JobUnit(Config):
@@ -107,7 +105,7 @@ def _select(ledger_url: str | None, query: Any) -> Sequence[Any]:
 
 def _run(row: Any, *, files: tuple[JobUnit, ...] = ()) -> JobRun:
     values = {name: value for name, value in row.items() if name not in {"scope", "pid_created"}}
-    if row["status"] == "running" and not _lives(row):
+    if row["status"] == "running" and not lives(host=row["host"], pid=row["pid"], started=row["pid_created"]):
         values |= _as_dead()
     return JobRun(**values, files=files)
 
@@ -121,15 +119,3 @@ def _as_dead() -> dict[str, Any]:
 def _unit(row: Any) -> JobUnit:
     values = {name: row[name] for name in JobUnit.model_fields if name != "outputs"}
     return JobUnit(**values, outputs=tuple(Path(file["path"]) for file in row["outputs"]))
-
-
-def _lives(row: Any) -> bool:
-    """Return whether the run's process is there; one on another host is given the benefit of the doubt."""
-    import psutil  # only for a run that claims to be running
-
-    if row["host"] != socket.gethostname():
-        return True
-    try:
-        return bool(abs(psutil.Process(row["pid"]).create_time() - row["pid_created"]) < _CLOCK_SECONDS)
-    except psutil.NoSuchProcess:
-        return False

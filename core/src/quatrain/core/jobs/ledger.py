@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from quatrain.core import processes
 from quatrain.core.errors import UsageError, UserError, require
 from quatrain.core.jobs.identity import Job, Snapshot, Stamp, is_lasting, plain
 from quatrain.core.jobs.lock import locked
@@ -71,12 +72,10 @@ class Ledger:
 
     def begin_run(self, job: Job, *, run_id: str, config: Mapping[str, Any]) -> int:
         """Record that a run started; return how many earlier ones had died without a word."""
-        import psutil  # readers of the ledger do not need it
-
         dead = sa.update(RUNS).where(RUNS.c.scope == job.scope, RUNS.c.status == "running")
         values = {"name": plain(job.name), "app": job.app, "out": str(job.out), "scope": job.scope}
         digests = {"model_digest": job.model_digest, "config_digest": job.config_digest}
-        process = {"host": socket.gethostname(), "pid": os.getpid(), "pid_created": psutil.Process().create_time()}
+        process = {"host": socket.gethostname(), "pid": os.getpid(), "pid_created": processes.started()}
         counters = {"units": {}, "rows": 0, "bad_rows": 0, "seconds": 0.0}
         started = {"id": run_id, "started": now(), "status": "running", "config": dict(config)}
         with self._connection.begin():

@@ -7,6 +7,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -54,12 +55,15 @@ def open_objects(url: str, *, cache: Path) -> Objects:
     return _Remote(url, cache)
 
 
-def write_whole(file: Path, content: bytes, *, replace: bool) -> None:
-    """Write `content` to `file` whole or not at all; raises FileExistsError if it exists and `replace` is False."""
+def write_whole(file: Path, content: bytes, *, replace: bool, mode: int = 0o666) -> None:
+    """Write `content` to `file` whole or not at all; raises FileExistsError if it exists and `replace` is False.
+
+    The umask takes its bits from `mode`, 0o600 for a secret.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}-{secrets.token_hex(8)}")
     try:
-        with temporary.open("xb") as stream:
+        with open(temporary, "xb", opener=partial(os.open, mode=mode)) as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())

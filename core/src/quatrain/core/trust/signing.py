@@ -7,8 +7,6 @@ import binascii
 import hashlib
 import json
 import logging
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from quatrain.core.errors import UserError
+from quatrain.core.objects import write_whole
 
 _LOG = logging.getLogger(__name__)
 _ALGORITHM = "ed25519"
@@ -25,6 +24,8 @@ _SIGNATURE_BYTES = 64
 _PRIVATE = "signing.pem"
 _PUBLIC = "signing.pub"
 _TRUSTED = "trusted"
+# Keys are their owner's alone to read.
+_PRIVATE_MODE = 0o600
 
 
 class SignatureError(UserError):
@@ -104,7 +105,7 @@ def trust(key: PublicKey, *, keys_dir: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         file = folder / f"{key.fingerprint}.pub"
-        _write(file, key.text.encode() + b"\n", replace=True)
+        write_whole(file, key.text.encode() + b"\n", replace=True, mode=_PRIVATE_MODE)
     except OSError as error:
         raise SignatureError(f"cannot write to {folder}: {error.strerror}; make it writable") from error
     return file
@@ -166,7 +167,7 @@ def _own_private_key(keys_dir: Path) -> Ed25519PrivateKey:
         line = public.text.encode() + b"\n"
         published = keys_dir / _PUBLIC
         if not published.is_file() or published.read_bytes() != line:
-            _write(published, line, replace=True)
+            write_whole(published, line, replace=True, mode=_PRIVATE_MODE)
     except OSError as error:
         raise SignatureError(
             f"cannot use the signing key in {keys_dir}: {error.strerror}; make the folder writable, "
@@ -200,24 +201,7 @@ def _create_key(keys_dir: Path) -> None:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     try:
-        _write(keys_dir / _PRIVATE, pem, replace=False)
+        write_whole(keys_dir / _PRIVATE, pem, replace=False, mode=_PRIVATE_MODE)
     except FileExistsError:
         return  # another process made the key first; its key is the one that counts
     _LOG.info("made the signing key %s", keys_dir / _PRIVATE)
-
-
-def _write(file: Path, content: bytes, *, replace: bool) -> None:
-    """Write `content` whole or not at all, readable by the owner only."""
-    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=".new-")
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        if replace:
-            temporary.replace(file)
-        else:
-            os.link(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
 from quatrain.core import export
-from quatrain.fintech.metrics import Labels, average_precision
+from quatrain.core.errors import UserError
+from quatrain.fintech.metrics import Floats, Labels, average_precision
+from quatrain.fintech.models import perceptron
 from quatrain.fintech.models.perceptron import FraudPerceptron, Probability, predict, train_perceptron
 from quatrain.fintech.models.perceptron_settings import PerceptronSettings
 
@@ -66,3 +70,19 @@ def test_the_graph_gives_the_same_probabilities(rows: tuple[NDArray[np.float32],
     x = np.concatenate([rows[0][:100], np.full((1, 3), 3e38, dtype=np.float32)])
     expected = {"probability": predict(model, x).astype(np.float32)}
     assert export.check_parity(onnx, {"features": x}, expected) < 1e-5
+
+
+def test_a_training_that_was_stopped_is_no_model(
+    rows: tuple[NDArray[np.float32], Labels], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM in the middle raises instead of handing half-trained weights to be sealed."""
+    measure = perceptron.average_precision
+
+    def and_stop(label: Labels, score: Floats) -> float:
+        signal.raise_signal(signal.SIGTERM)
+        return measure(label, score)
+
+    monkeypatch.setattr(perceptron, "average_precision", and_stop)
+    x, y = rows
+    with pytest.raises(UserError, match=r"training ended at epoch 1 of 8: .*SIGTERM; nothing was sealed"):
+        train_perceptron(SETTINGS, x[:2000], y[:2000], seed=0, valid=(x[2000:], y[2000:]), device="cpu")

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from quatrain.core.errors import UserError
 from quatrain.core.tracking import Run
 from quatrain.core.training import evaluate
 from quatrain.core.training.config import FitConfig
@@ -85,7 +86,10 @@ def train_perceptron(
     run: Run | None = None,
     device: str = "auto",
 ) -> tuple[FraudPerceptron, int]:
-    """Return the perceptron and its epochs: with `valid` those of the best average precision there."""
+    """Return the perceptron and its epochs: with `valid` those of the best average precision there.
+
+    Raises UserError when SIGTERM ended the training: half-trained weights may not be sealed.
+    """
     seed_everything(seed)
     prior = float(np.clip(y.mean(), 1e-6, 0.5))
     model = FraudPerceptron(x, prior=prior, hidden=settings.hidden, dropout=settings.dropout)
@@ -110,6 +114,11 @@ def train_perceptron(
         run=run,
         resume=False,
     )
+    if result.status == "stopped":
+        raise UserError(
+            f"training ended at epoch {result.epochs} of {config.epochs}: {result.reason}; "
+            "nothing was sealed, start the command again"
+        )
     steps_per_epoch = max(result.steps // max(result.epochs, 1), 1)
     return model.cpu().eval(), max(round(result.best_step / steps_per_epoch), 1)
 

@@ -66,6 +66,14 @@ def test_the_decision_is_sealed(trained: Trained) -> None:
     assert decision["reference"]["amount"] == pytest.approx(np.median(legitimate), rel=1e-6)
 
 
+def test_a_folder_that_exists_is_refused_before_training(trained: Trained) -> None:
+    """Minutes of training are not spent on a model that has nowhere to go."""
+    n_runs = len(list_runs())
+    with pytest.raises(UsageError, match="exists already; give --out a new folder"):
+        train(trained.config)
+    assert len(list_runs()) == n_runs
+
+
 def test_the_card_says_what_the_model_is(trained: Trained) -> None:
     """Synthetic, results with intervals, limits."""
     card = trained.result.bundle.card

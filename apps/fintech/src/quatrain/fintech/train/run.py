@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quatrain.core import export
+from quatrain.core.errors import UsageError
 from quatrain.core.inference import open_session
 from quatrain.core.tracking import Run, start_run
 from quatrain.fintech.data.named import TASK
@@ -55,8 +56,10 @@ def train(config: TrainConfig) -> TrainResult:
     """Return the champion, sealed, and published unless `config.out` says where to put it.
 
     Candidates are compared on validation rows only; the test rows are scored once, after every
-    choice is made, by the exported graphs.
+    choice is made, by the exported graphs. Raises UsageError at once when `config.out` exists.
     """
+    if config.out is not None and config.out.exists():
+        raise UsageError(f"{config.out} exists already; give --out a new folder, or leave it out to publish the model")
     with start_run(app="fintech", command="train", config=config.model_dump(mode="json")) as run:
         material = prepare(config)
         trials = [try_out(c, material.train, material.valid, run=run) for c in candidates_of(config)]

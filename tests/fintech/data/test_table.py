@@ -41,9 +41,29 @@ def test_too_many_bad_rows_stop_training(tmp_path: Path) -> None:
     """The reasons are counted; a few bad rows are left out with a warning."""
     path = tmp_path / "a.csv"
     path.write_text(HEADER + "".join(f"t{i},2026-01-01,{-1 if i < 2 else 1},0\n" for i in range(20)))
-    with pytest.raises(BadDataError, match=r"2 of 20 rows are bad: amount: negative \(2\)"):
+    with pytest.raises(BadDataError, match=r"2 of 20 rows are bad: amount: negative \(2\); first: row 0, '-1'"):
         load_labelled(path, ColumnMap())
     assert len(load_labelled(path, ColumnMap(), max_bad_ratio=0.1)) == 18
+
+
+def test_rows_that_two_files_hold_count_once(tmp_path: Path) -> None:
+    """Exports that overlap leave one copy of a row; a file that lies there twice stops training."""
+    (tmp_path / "a.csv").write_text(HEADER + "".join(f"t{i},2026-01-{i + 1:02d},1,0\n" for i in range(20)))
+    (tmp_path / "b.csv").write_text(HEADER + "t19,2026-01-20,1,0\nt20,2026-01-21,1,1\nt0,2026-01-22,1,0\n")
+    labelled = load_labelled(tmp_path, ColumnMap())
+    assert len(labelled) == 22
+    assert labelled.rejections.counts == {"transaction_id: repeated in another file": 1}
+    (tmp_path / "copy of a.csv").write_bytes((tmp_path / "a.csv").read_bytes())
+    with pytest.raises(BadDataError, match=r"repeated in another file \(21\)"):
+        load_labelled(tmp_path, ColumnMap())
+
+
+def test_a_copy_without_ids_is_known_by_its_bytes(tmp_path: Path) -> None:
+    """Made ids come from the file's digest, so two copies have the same."""
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("timestamp,amount,is_fraud\n2026-01-01,1,0\n2026-01-02,1,0\n")
+    with pytest.raises(BadDataError, match=r"2 of 4 rows are bad: transaction_id: repeated in another file"):
+        load_labelled(tmp_path, ColumnMap())
 
 
 def test_files_that_differ_are_refused(tmp_path: Path) -> None:

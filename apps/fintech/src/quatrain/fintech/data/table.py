@@ -15,7 +15,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from quatrain.core.errors import BadDataError
-from quatrain.fintech.data.arrays import to_numpy
+from quatrain.fintech.data import kernels
+from quatrain.fintech.data.arrays import from_numpy, to_numpy
 from quatrain.fintech.data.columns import LABEL, ColumnMap
 from quatrain.fintech.data.read import Layout, layout_for_model, layout_for_training, read_batches
 from quatrain.fintech.data.source import Source, open_source
@@ -103,10 +104,11 @@ def load_labelled(
         layouts.append(layout)
         synthetic.append(source.is_synthetic)
     _check_alike(layouts, path)
-    table = pa.concat_tables(tables)
+    table = pa.concat_tables(tables).sort_by([("timestamp", "ascending"), ("transaction_id", "ascending")])
+    table = _drop_repeated(table.combine_chunks(), rejections) if len(tables) > 1 else table.combine_chunks()
     _check_ratio(rejections, len(table), max_bad_ratio=max_bad_ratio, path=path)
     return Labelled(
-        table=table.sort_by([("timestamp", "ascending"), ("transaction_id", "ascending")]).combine_chunks(),
+        table=table,
         extras=layouts[0].extras,
         digest=hashlib.sha256("".join(digests).encode()).hexdigest(),
         rejections=rejections,
@@ -169,6 +171,22 @@ def _check_alike(layouts: Sequence[Layout], path: Path) -> None:
             raise BadDataError(f"the files of {path} have different columns: {layouts[0].names} and {layout.names}")
 
 
+def _drop_repeated(table: pa.Table, rejections: Rejections) -> pa.Table:
+    """Return the sorted rows without those that several files hold: they would count twice in every measure."""
+    if not len(table):
+        return table
+    n_pairs = len(table) - 1
+    same_id, same_time = (
+        kernels.mask(kernels.pc.equal(table[name].slice(0, n_pairs), table[name].slice(1)))
+        for name in ("transaction_id", "timestamp")
+    )
+    is_repeated = np.concatenate([[False], same_id & same_time])
+    n_repeated = int(is_repeated.sum())
+    if n_repeated:
+        rejections.counts["transaction_id: repeated in another file"] += n_repeated
+    return table.filter(from_numpy(~is_repeated)).combine_chunks()
+
+
 def _check_ratio(rejections: Rejections, n_good: int, *, max_bad_ratio: float, path: Path) -> None:
     if not rejections.total:
         return
@@ -176,5 +194,6 @@ def _check_ratio(rejections: Rejections, n_good: int, *, max_bad_ratio: float, p
     reasons = ", ".join(f"{reason} ({count})" for reason, count in rejections.counts.most_common(5))
     text = f"{path.name}: {rejections.total} of {rejections.total + n_good} rows are bad: {reasons}"
     if ratio > max_bad_ratio:
-        raise BadDataError(f"{text}; at most {max_bad_ratio:.0%} may be: see `quatrain fintech data validate`")
+        example = "".join(f"; first: row {e['row']}, {e['value']!r}" for e in rejections.examples[:1])
+        raise BadDataError(f"{text}{example}; at most {max_bad_ratio:.0%} may be")
     _LOG.warning(text)

@@ -267,6 +267,24 @@ def test_a_european_dialect_is_read(tmp_path: Path) -> None:
         read(path)
 
 
+def test_a_point_is_refused_where_the_comma_is_the_decimal_mark(tmp_path: Path) -> None:
+    """1.250 may be a thousand there; taken for one and a quarter it would be wrong without a word."""
+    mapping = parse_columns({"csv": {"delimiter": ";", "decimal": ","}}, where="test")
+    lines = "a;2026-01-31;1.250\nb;2026-01-31;1.250,00\nc;2026-01-31;1250,00\nd;2026-01-31;1250\n"
+    rows, rejected = read(write(tmp_path, "transaction_id;timestamp;amount\n" + lines), mapping, extras=())
+    assert [row["amount"] for row in rows] == [1250.0, 1250.0]
+    assert [(row, reason) for row, _, reason, _ in rejected] == [(0, "not a number"), (1, "not a number")]
+
+
+def test_text_views_are_text(tmp_path: Path) -> None:
+    """Newer writers keep text in Arrow's view layout."""
+    times = pa.array(["2026-01-31T08:00:00Z"]).cast(pa.string_view())
+    amounts = pa.array([b"12.5"]).cast(pa.binary_view())
+    pq.write_table(pa.table({"timestamp": times, "amount": amounts}), tmp_path / "a.parquet")
+    rows, rejected = read(tmp_path / "a.parquet", extras=())
+    assert (rows[0]["amount"], rejected) == (12.5, [])
+
+
 def test_parquet_types_are_converted(tmp_path: Path) -> None:
     """Decimals, dictionaries, whole numbers, naive and zoned datetimes, dates, booleans and 0/1."""
     when = datetime(2026, 1, 31, 8, tzinfo=UTC).replace(tzinfo=None)

@@ -26,14 +26,14 @@ def is_number(kind: pa.DataType) -> bool:
 
 def is_bytes(kind: pa.DataType) -> bool:
     """Return whether a file's column type holds bytes, as older Parquet writers store text."""
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
 
 
 def is_text(kind: pa.DataType) -> bool:
     """Return whether a file's column type holds text, or bytes that may be text."""
     if isinstance(kind, pa.DictionaryType):
         return is_text(kind.value_type)
-    is_string = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    is_string = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
     return is_string or is_bytes(kind) or pa.types.is_null(kind)
 
 

@@ -46,7 +46,10 @@ def parse_id(array: Array, *, is_required: bool, name: str) -> Parsed:
 
 
 def parse_number(array: Array, *, name: str, decimal: str = ".") -> Parsed:
-    """Return float64; missing, unreadable, non-finite and too large values are problems."""
+    """Return float64; missing, unreadable, non-finite and too large values are problems.
+
+    Where the decimal mark is a comma, a point is a problem: "1.250" may be a thousand or one and a quarter.
+    """
     problems: list[tuple[str, Mask]] = []
     if kernels.is_number(array.type):
         is_missing = kernels.nulls(array)
@@ -88,7 +91,8 @@ def parse_label(array: Array, *, name: str) -> Parsed:
 
 def _numbers(strings: Array, *, decimal: str) -> Array:
     if decimal == ",":
-        strings = kernels.pc.replace_substring(strings, ",", ".")
+        has_point = kernels.matches(strings, r"\.")
+        strings = kernels.pc.replace_substring(kernels.only(strings, ~has_point), ",", ".")
     try:
         return _to_float(strings)
     except pa.ArrowInvalid:

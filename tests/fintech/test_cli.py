@@ -102,6 +102,18 @@ def test_data_commands(tmp_path: Path) -> None:
     assert "is empty" in files["c.csv"]["refused"]
 
 
+def test_a_file_without_a_good_row_is_said_to_be_refused(tmp_path: Path) -> None:
+    """Scoring would refuse it, so validation exits 65; describe names the reason, not a traceback."""
+    path = tmp_path / "a.csv"
+    path.write_text("timestamp,amount,is_fraud\n1769846400,1,0\n")
+    done = quatrain("data", "validate", "--data", path, "--json")
+    assert done.returncode == 65
+    assert as_json(done)["files"][0]["refused"] == "no row can be scored"
+    done = quatrain("data", "describe", "--data", path)
+    assert done.returncode == 65
+    assert "a.csv has no good row: timestamp: not an ISO 8601 date" in done.stderr
+
+
 def test_help_does_not_import_the_heavy_packages() -> None:
     """A command's start-up is its own."""
     program = (

@@ -17,6 +17,9 @@ from quatrain.fintech.data.table import Rejections, files_of, load_labelled
 def describe_labelled(data: NamedData) -> dict[str, Any]:
     """Return counts, period and columns of labelled data, bad rows left out."""
     labelled = load_labelled(data.path, data.mapping, max_bad_ratio=1.0)
+    if not len(labelled):
+        reasons = ", ".join(f"{reason} ({count})" for reason, count in labelled.rejections.counts.most_common(5))
+        raise BadDataError(f"{data.path.name} has no good row: {reasons}")
     first, last = (datetime.fromtimestamp(int(t) / 1e6, tz=UTC) for t in labelled.timestamp_us[[0, -1]])
     n_fraud = int(labelled.label.sum())
     entities = ("customer_id", "terminal_id")
@@ -52,6 +55,8 @@ def _validate(path: Path, mapping: ColumnMap) -> dict[str, Any]:
         layout = layout_for_model(source, mapping, extras=extras)
         for batch in read_batches(source, layout, mapping, reject=rejections):
             n_good += batch.num_rows
+        if n_good == 0:
+            refused = "no row can be scored"
     except BadDataError as error:
         refused = str(error)
     return {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,3 +18,11 @@ def quatrain_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # A command that is given --config sets it; it must not outlive the test.
     monkeypatch.delenv("QUATRAIN_CONFIG", raising=False)
     return home
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """Give a port of 127.0.0.1 that refuses connections: taken, but nobody listens."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]

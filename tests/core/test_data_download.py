@@ -243,9 +243,9 @@ def test_busy_server_is_asked_again_after_the_pause_it_wants(site: Site, tmp_pat
     assert pauses == [7.0, 2.0]
 
 
-def test_no_server_is_reported_after_a_few_tries(site: Site, tmp_path: Path) -> None:
+def test_no_server_is_reported_after_a_few_tries(site: Site, tmp_path: Path, closed_port: int) -> None:
     """A refused connection says so, with the number of tries."""
-    site.url = "http://127.0.0.1:1/set.csv"
+    site.url = f"http://127.0.0.1:{closed_port}/set.csv"
     pauses: list[float] = []
     with pytest.raises(UnreachableError, match=rf"cannot be reached.*tried {ATTEMPTS} times"):
         fetch(site, tmp_path / "set.csv", pauses=pauses)

@@ -265,10 +265,12 @@ def test_a_file_that_is_no_ledger_is_broken(tmp_path: Path, monkeypatch: pytest.
     assert "file is not a database" in check.detail
 
 
-def test_a_server_that_does_not_answer_is_broken_and_its_password_stays_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_answer_is_broken_and_its_password_stays_hidden(
+    monkeypatch: pytest.MonkeyPatch, closed_port: int
+) -> None:
     """Reports are pasted into tickets."""
     pytest.importorskip("psycopg")
-    check = ledger_check(monkeypatch, "postgresql://someone:secret@127.0.0.1:1/quatrain")
+    check = ledger_check(monkeypatch, f"postgresql://someone:secret@127.0.0.1:{closed_port}/quatrain")
     assert check.status == "broken"
     assert "127.0.0.1" in check.detail
     assert "secret" not in check.detail

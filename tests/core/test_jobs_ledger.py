@@ -312,14 +312,13 @@ def test_a_missing_driver_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) ->
         list_job_runs("postgresql://host/db")
 
 
-def test_an_unreachable_server_is_told_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_server_is_told_without_its_password(monkeypatch: pytest.MonkeyPatch, closed_port: int) -> None:
     """A password in the URL stays out of every log."""
     pytest.importorskip("psycopg")
     monkeypatch.setattr(ledgers, "_PATIENCE_S", 2)
-    with pytest.raises(
-        LedgerError, match=r"postgresql\+psycopg://me:\*\*\*@127.0.0.1:1/db failed: .*refused"
-    ) as caught:
-        list_job_runs("postgresql://me:secret@127.0.0.1:1/db")
+    shown = rf"postgresql\+psycopg://me:\*\*\*@127.0.0.1:{closed_port}/db failed: .*refused"
+    with pytest.raises(LedgerError, match=shown) as caught:
+        list_job_runs(f"postgresql://me:secret@127.0.0.1:{closed_port}/db")
     assert "secret" not in str(caught.value)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 
+import pyarrow.parquet as pq
 import pytest
 from tests.fintech.conftest import Trained, write_world
 
@@ -36,7 +38,24 @@ def test_all_rows_have_no_baselines_and_a_warning(trained: Trained, caplog: pyte
     with caplog.at_level(logging.WARNING):
         document = evaluate(config_for(trained, split="all"))
     assert len(document["rows"]) == 1
-    assert "was trained on these rows" in caplog.text
+    assert "it looks better here than it is" in caplog.text
+
+
+def test_rows_of_the_training_period_are_warned_of_in_any_file(
+    trained: Trained, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An extract of the training file has another digest, and a larger test share reaches before the test rows."""
+    with caplog.at_level(logging.WARNING):
+        evaluate(config_for(trained))
+    assert "better here" not in caplog.text
+    path = trained.data.parent / "extract.parquet"
+    table = pq.read_table(trained.data)
+    pq.write_table(table.slice(0, len(table) // 2), path)
+    for config in (config_for(trained, data=str(path)), config_for(trained, test_share=0.4)):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            evaluate(config)
+        assert re.search(r"\d+ of \d+ rows are from before 2018-", caplog.text)
 
 
 def test_new_data_is_measured_with_the_sealed_mapping(trained: Trained) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -96,10 +97,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     part = slice(0, len(labelled))
     if config.split == "test":
         part = split_by_time(labelled.timestamp_us, test_share=config.test_share, valid_share=0.5).test
-    elif labelled.digest == model.manifest.data.get("sha256"):
-        _LOG.warning(
-            "%s was trained on these rows; --split test shows how it does on rows that it never saw", data.name
-        )
+    _warn_of_known_rows(model, labelled.timestamp_us[part])
     rows = [protocol.measure(model.reference, config.split, scored_rows(labelled, part, predict(model, x[part])))]
     rows += baseline_rows(labelled, x, part, protocol, split=config.split)
     return {
@@ -110,6 +108,23 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "n": rows[0].n,
         "rows": [row.to_dict() for row in rows],
     }
+
+
+def _warn_of_known_rows(model: Model, timestamp_us: NDArray[np.int64]) -> None:
+    """Warn of rows of the time that the model learned from: on those a model looks better than it is."""
+    test_from = model.manifest.data.get("test_from")
+    if test_from is None:
+        return
+    n_known = int((timestamp_us < round(datetime.fromisoformat(test_from).timestamp() * 1e6)).sum())
+    if n_known:
+        _LOG.warning(
+            "%d of %d rows are from before %s, up to which %s was trained: if they are rows that it learned from, "
+            "it looks better here than it is",
+            n_known,
+            len(timestamp_us),
+            test_from,
+            model.reference,
+        )
 
 
 def predict(model: Model, x: NDArray[np.float32]) -> Floats:

@@ -73,6 +73,8 @@ class Material:
             "train": split.train.stop,
             "valid": split.valid.stop - split.valid.start,
             "test": split.test.stop - split.test.start,
+            # What `evaluate` warns of is before this.
+            "test_from": datetime.fromtimestamp(int(labelled.timestamp_us[split.test.start]) / 1e6, tz=UTC).isoformat(),
         }
 
     def _rows(self, part: slice) -> Rows:

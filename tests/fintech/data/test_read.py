@@ -118,6 +118,8 @@ def test_a_good_row_is_read_exactly(tmp_path: Path) -> None:
         ({"timestamp": "9999-12-31T00:00:00Z"}, "timestamp", "outside the years 1970 to 2199"),
         ({"transaction_id": "t1"}, "transaction_id", "repeated in this file"),
         ({"transaction_id": ""}, "transaction_id", "missing"),
+        ({"transaction_id": "t" * 257}, "transaction_id", "longer than 256 characters"),
+        ({"customer_id": "c" * 257}, "customer_id", "longer than 256 characters"),
         ({"transaction_id": "  "}, "transaction_id", "missing"),
         ({"is_fraud": ""}, "is_fraud", "missing"),
         ({"is_fraud": "2"}, "is_fraud", "not 0 or 1"),
@@ -125,10 +127,10 @@ def test_a_good_row_is_read_exactly(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_value_costs_its_row_only(tmp_path: Path, values: dict[str, str], column: str, reason: str) -> None:
-    """Row number, column, reason and the value as it stands in the file."""
+    """Row number, column, reason and the beginning of the value as it stands in the file."""
     rows, rejected = read(write(tmp_path, row_with(**values)))
     assert [row["transaction_id"] for row in rows] == ["t1"]
-    value = values[column]
+    value = values[column][:100]
     assert rejected == [(1, column, reason, value)]
 
 

@@ -14,6 +14,8 @@ from quatrain.fintech.data.arrays import Array, Mask, from_numpy
 # The model's inputs are float32; a larger number would arrive as infinity.
 _LARGEST = float(np.finfo(np.float32).max)
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(?i:nan|inf|infinity)$"
+# Characters of an id; longer ones come from a quote that swallowed other fields, and no ledger would take them.
+_LONGEST_ID = 256
 # Kept of a rejected value: enough to find it, not a whole swallowed file.
 _SHOWN = 100
 
@@ -39,7 +41,11 @@ def parse_id(array: Array, *, is_required: bool, name: str) -> Parsed:
     if not (kernels.is_number(array.type) or kernels.is_text(array.type)):
         raise BadDataError(f"column {name} holds {array.type}, expected identifiers: text or whole numbers")
     values = kernels.text(array)
-    problems = [("not text in the file's encoding", kernels.undecodable(array))]
+    n_characters = kernels.numbers(kernels.pc.utf8_length(values))
+    problems = [
+        ("not text in the file's encoding", kernels.undecodable(array)),
+        (f"longer than {_LONGEST_ID} characters", n_characters > _LONGEST_ID),
+    ]
     if is_required:
         problems.append(("missing", kernels.nulls(values)))
     return Parsed(values=values, problems=tuple(problems))

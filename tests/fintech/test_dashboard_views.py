@@ -214,7 +214,7 @@ def test_the_open_case_shows_reasons_and_inputs_beside_typical_ones() -> None:
         "alerts start at 0.400",
         'Amount 100.00 <span class="q-muted">usually 22.00</span>',
         "<dt>Card</dt><dd>C1</dd>",
-        "<dt>Terminal</dt><dd>No terminal in this file</dd>",
+        "<dt>Terminal</dt><dd>No terminal given</dd>",
     ):
         assert expected in shown
     assert app.dataframe[1].value.to_dict("records") == [
@@ -313,7 +313,7 @@ def test_a_file_without_cards_has_no_empty_columns(bank: Bank) -> None:
     score_file(bank.folder, "ulb.csv", bank.digest, n_alerts=2, has_cards=False)
     app = open_page(queue_page, files="ulb.csv")
     assert list(app.dataframe[0].value) == ["score", "amount", "timestamp"]
-    assert "No card in this file" in text_of(app)
+    assert "No card given" in text_of(app)
 
 
 def write_report(run: tracking.Run, digest: str) -> None:

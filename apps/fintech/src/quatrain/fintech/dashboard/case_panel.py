@@ -189,7 +189,7 @@ def _reason_html(reason: str) -> str:
 
 
 def _entity(value: object, noun: str) -> str:
-    return str(value) if isinstance(value, str) and value else f"No {noun} in this file"
+    return str(value) if isinstance(value, str) and value else f"No {noun} given"
 
 
 def _history_item(event: Event) -> str:

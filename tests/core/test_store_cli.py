@@ -17,6 +17,7 @@ from quatrain.core.bundle.manifest import BundleError
 from quatrain.core.bundle.open import Bundle, pack
 from quatrain.core.cli.models import app
 from quatrain.core.config import settings
+from quatrain.core.errors import UserError
 from quatrain.core.store import Store, StoreError
 from quatrain.core.trust import signing
 
@@ -125,6 +126,29 @@ def test_verify_names_the_damaged_version_and_exits_1(store: Store, tmp_path: Pa
     assert "there is no such folder" in _json("verify", str(tmp_path / "three"), code=1)["models"][0]["error"]
 
 
+@pytest.mark.parametrize(
+    ("file", "row"),
+    [("versions/1.json", _NAME), ("aliases/prod.json", f"{_NAME} aliases")],
+)
+def test_verify_tells_records_that_cannot_be_read(
+    store: Store, seal_doubling: Callable[..., Bundle], file: str, row: str
+) -> None:
+    """A damaged record is a row like any other, and the models after it are still checked."""
+    store.publish(seal_doubling(name="fintech/other"))
+    (Path(store.url) / _NAME / file).write_text("{")
+    rows = {each["model"]: each["error"] for each in _json("verify", code=1)["models"]}
+    assert "cannot be read" in rows[row]
+    assert rows["fintech/other:1"] is None
+
+
+def test_verify_tells_an_alias_of_another_bundle(store: Store) -> None:
+    """What prod means must be what was promoted, by digest."""
+    alias = Path(store.url) / _NAME / "aliases" / "prod.json"
+    alias.write_text(alias.read_text().replace(store.find(f"{_NAME}:1").digest, "0" * 64))
+    rows = {each["model"]: each["error"] for each in _json("verify", code=1)["models"]}
+    assert "was promoted with digest 000000000000" in rows[f"{_NAME}@prod"]
+
+
 def test_trust_lets_a_foreign_bundle_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seal_doubling: Callable[..., Bundle]
 ) -> None:
@@ -142,6 +166,8 @@ def test_trust_lets_a_foreign_bundle_in(
     assert len(_json("trust", str(tmp_path / "theirs.pub"))["keys"]) == 1
     with pytest.raises(signing.SignatureError, match="must be an Ed25519 public key"):
         _text("trust", "letmein")
+    with pytest.raises(UserError, match=r"cannot read the key file .*none\.pub: No such file"):
+        _text("trust", str(tmp_path / "none.pub"))
 
 
 def test_errors_reach_a_person_without_traceback() -> None:

@@ -264,30 +264,56 @@ def _print_change(version: Version, alias: str, *, json: bool) -> None:
 
 def _check_all() -> list[dict[str, Any]]:
     store = _store()
-    return [_check(version.reference) for name in store.names() for version in store.versions(name)]
+    return [row for name in store.names() for row in _check_model(store, name)]
+
+
+def _check_model(store: Store, name: str) -> list[dict[str, Any]]:
+    """Return a row for each version, and one for whatever else of the model cannot be read."""
+    try:
+        rows = [_check(version.reference) for version in store.versions(name)]
+    except UserError as error:
+        rows = [_failed(name, error)]
+    try:
+        aliases = list(store.aliases(name))
+    except UserError as error:
+        return [*rows, _failed(f"{name} aliases", error)]
+    # The version itself was checked above: here it only has to be what was promoted.
+    for alias in aliases:
+        try:
+            store.find(f"{name}@{alias}")
+        except UserError as error:
+            rows.append(_failed(f"{name}@{alias}", error))
+    return rows
+
+
+def _failed(model: str, error: UserError) -> dict[str, Any]:
+    return {"model": model, "digest": None, "error": str(error)}
 
 
 def _check(model: str) -> dict[str, Any]:
     from quatrain.core.bundle.open import open_bundle
 
-    row: dict[str, Any] = {"model": model, "digest": None, "error": None}
     try:
         if _is_reference(model):
             version = _store().verify(model)
-            row |= {"model": version.reference, "digest": version.digest}
-        else:
-            row["digest"] = open_bundle(Path(model).expanduser()).digest
+            return {"model": version.reference, "digest": version.digest, "error": None}
+        return {"model": model, "digest": open_bundle(Path(model).expanduser()).digest, "error": None}
     except UserError as error:
-        row["error"] = str(error)
-    return row
+        return _failed(model, error)
 
 
 def _trust(key: str, keys_dir: Path) -> None:
     from quatrain.core.trust import signing
 
+    if not key.endswith(".pub"):
+        signing.trust(signing.parse_key(key), keys_dir=keys_dir)
+        return
     file = Path(key).expanduser()
-    text = file.read_text(encoding="ascii", errors="replace") if key.endswith(".pub") and file.is_file() else key
-    signing.trust(signing.parse_key(text), keys_dir=keys_dir)
+    try:
+        text = file.read_text(encoding="ascii", errors="replace")
+    except OSError as error:
+        raise UserError(f"cannot read the key file {file}: {error.strerror}") from error
+    signing.trust(signing.parse_key(text, where=str(file)), keys_dir=keys_dir)
 
 
 def _key_row(key: PublicKey, kind: str) -> dict[str, str]:

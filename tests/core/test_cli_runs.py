@@ -130,6 +130,15 @@ def test_the_beginning_of_an_id_is_enough(job_id: str, training_id: str) -> None
     assert training_id in str(ambiguous)
 
 
+def test_an_ambiguous_beginning_names_a_few_matches_only() -> None:
+    """A year of nightly runs would not fit on a screen."""
+    ids = [start_run(app="toy", command=command, config={}).id for command in "abcdefg"]
+    ambiguous = runs("show", "2").exception
+    assert isinstance(ambiguous, UserError)
+    assert sum(run_id in str(ambiguous) for run_id in ids) == 5
+    assert str(ambiguous).endswith(", …")
+
+
 def test_an_unknown_id_names_the_nearest(job_id: str) -> None:
     """A typing slip is answered with the run that was meant."""
     error = runs("show", job_id.replace("toy", "tyo")).exception

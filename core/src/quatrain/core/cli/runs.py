@@ -23,6 +23,8 @@ Kind = Literal["training", "job"]
 # Wide enough for any path: what is not a terminal gets one line per row, for grep.
 _PIPE_WIDTH = 10_000
 _MINUTE_S = 60
+# How many ids an error names.
+_N_SUGGESTED = 5
 _STYLES = {"done": "green", "running": "cyan", "stopped": "yellow", "bad_data": "yellow", "failed": "red"}
 _STYLES |= {"refused": "yellow", "duplicate": "dim"}
 
@@ -143,14 +145,15 @@ def _find(run_id: str) -> dict[str, Any]:
     from quatrain.core.errors import did_you_mean
 
     rows = {row["id"]: row for row in _rows()}
-    matches = [row for known, row in rows.items() if known.startswith(run_id)]
+    matches = [known for known in rows if known.startswith(run_id)]
     if run_id in rows:
         return rows[run_id]
     if len(matches) > 1:
-        raise UserError(f"{len(matches)} runs begin with {run_id!r}; give more of the id: {', '.join(rows)}")
+        newest = ", ".join(matches[:_N_SUGGESTED]) + (", …" if len(matches) > _N_SUGGESTED else "")
+        raise UserError(f"{len(matches)} runs begin with {run_id!r}; give more of the id: {newest}")
     if not matches:
         raise UserError(f"no run is named {run_id!r}{did_you_mean(run_id, rows)}")
-    return matches[0]
+    return rows[matches[0]]
 
 
 def _print_job(run: JobRun, row: dict[str, Any]) -> None:

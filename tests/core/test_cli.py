@@ -85,18 +85,19 @@ def test_quiet_wins_over_verbose() -> None:
 
 
 def test_json_logs_carry_bound_values(capsys: pytest.CaptureFixture[str]) -> None:
-    """A log line is one JSON object with the run id and the values given to it."""
+    """A log line is one JSON object with the run id and the values given to it; the next run has its own."""
     root = logging.getLogger()
     before = list(root.handlers), root.level
     try:
         logs.configure(json=True)
-        logs.bind(run_id="r1")
-        logging.getLogger("quatrain.test").info("scored", extra={"rows": 3})
+        with logs.bound(run_id="r1"):
+            logging.getLogger("quatrain.test").info("scored", extra={"rows": 3})
+        logging.getLogger("quatrain.test").info("left")
     finally:
         root.handlers, level = before[0], before[1]
         root.setLevel(level)
-        logs.unbind("run_id")
-    line = json.loads(capsys.readouterr().err)
+    line, after = map(json.loads, capsys.readouterr().err.splitlines())
+    assert "run_id" not in after
     assert (line["event"], line["run_id"], line["rows"], line["level"]) == ("scored", "r1", 3, "info")
 
 

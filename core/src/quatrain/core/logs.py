@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import AbstractContextManager
 
 import structlog
 
@@ -39,11 +40,6 @@ def configure(*, verbosity: int = 0, json: bool | None = None) -> None:
     logging.getLogger("quatrain").setLevel(levels.get(max(verbosity, -1), logging.DEBUG))
 
 
-def bind(**values: str) -> None:
-    """Add values such as run_id to every later log line of this context."""
-    structlog.contextvars.bind_contextvars(**values)
-
-
-def unbind(*names: str) -> None:
-    """Remove bound values; unknown names are ignored."""
-    structlog.contextvars.unbind_contextvars(*names)
+def bound(**values: str) -> AbstractContextManager[None]:
+    """Return a context in which every log line carries values such as run_id."""
+    return structlog.contextvars.bound_contextvars(**values)

@@ -76,17 +76,17 @@ class _Run:
 
     def execute(self, ledger_url: str) -> JobReport:
         """Run to the end, record and export how it ended."""
-        logs.bind(run_id=self._id, job=self._job.name, app=self._job.app)
-        try:
-            with stop_on_signals() as stop, open_ledger(ledger_url) as ledger:
-                ledger.lock(self._job)
-                report = self._recorded(ledger, stop)
-        except LockedError:
-            raise  # the metrics are those of the run that holds the lock
-        except BaseException as error:
-            self._export(self._broken(error))
-            raise
-        self._export(report)
+        with logs.bound(run_id=self._id, job=self._job.name, app=self._job.app):
+            try:
+                with stop_on_signals() as stop, open_ledger(ledger_url) as ledger:
+                    ledger.lock(self._job)
+                    report = self._recorded(ledger, stop)
+            except LockedError:
+                raise  # the metrics are those of the run that holds the lock
+            except BaseException as error:
+                self._export(self._broken(error))
+                raise
+            self._export(report)
         return report
 
     def _recorded(self, ledger: Ledger, stop: StopFlag) -> JobReport:

@@ -12,6 +12,7 @@ import pytest
 from sklearn.metrics import average_precision_score  # type: ignore[import-untyped]  # ships no types
 from tests.fintech.conftest import Trained, small_config, write_world
 
+from quatrain.core.config import settings
 from quatrain.core.errors import BadDataError, UsageError
 from quatrain.core.inference import load_model
 from quatrain.core.store import Store
@@ -20,6 +21,7 @@ from quatrain.fintech import features
 from quatrain.fintech.data.columns import ColumnMap
 from quatrain.fintech.data.table import load_labelled, split_by_time
 from quatrain.fintech.evaluate import predict
+from quatrain.fintech.train import run as training_run
 from quatrain.fintech.train.candidates import Trial, choose
 from quatrain.fintech.train.run import train
 
@@ -72,6 +74,16 @@ def test_a_folder_that_exists_is_refused_before_training(trained: Trained) -> No
     with pytest.raises(UsageError, match="exists already; give --out a new folder"):
         train(trained.config)
     assert len(list_runs()) == n_runs
+
+
+def test_the_report_is_there_before_the_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that dies in between leaves no model in use without its report."""
+    data = write_world(tmp_path / "t.parquet", days=16)
+    monkeypatch.setattr(training_run, "publish", lambda *_, **__: pytest.fail("publishing, which was not to happen"))
+    with pytest.raises(pytest.fail.Exception, match="publishing"):
+        train(small_config(data, **QUICK))
+    [run] = list_runs()
+    assert (settings().runs_dir / run.id / "report.json").is_file()
 
 
 def test_the_card_says_what_the_model_is(trained: Trained) -> None:

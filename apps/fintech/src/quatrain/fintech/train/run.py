@@ -69,8 +69,9 @@ def train(config: TrainConfig) -> TrainResult:
         finals = [_finish(trial, material) for trial in ordered]
         rows = _rows(config, material, ordered, finals)
         bundle = _seal(config, material, champion, finals[0], rows=rows, run=run)
-        version = None if config.out else publish(bundle, promote=config.promote)
         _report(config, material, champion, finals[0], rows=rows, run=run, bundle=bundle)
+        # Last, so that whoever sees the version finds its report whole.
+        version = None if config.out else publish(bundle, promote=config.promote)
         run.finish(metrics=rows[0].metrics, bundle=bundle.digest)
         return TrainResult(bundle=bundle, version=version, rows=tuple(rows), run_id=run.id)
 

@@ -77,7 +77,7 @@ def press(app: AppTest, label: str) -> AppTest:
     return next(button for button in app.button if button.label == label).click().run()
 
 
-def publish_model(*, is_synthetic: bool = True, run_id: str = "none") -> str:
+def publish_model(*, is_synthetic: bool = True, run_id: str = "none", alias: str | None = "prod") -> str:
     """Seal and publish a tiny fraud model; return its digest."""
     graph = helper.make_graph(
         [helper.make_node("ReduceMean", ["features", "axes"], ["probability"], keepdims=0)],
@@ -110,7 +110,7 @@ def publish_model(*, is_synthetic: bool = True, run_id: str = "none") -> str:
         },
         overwrite=True,
     )
-    Store().publish(bundle, alias="prod")
+    Store().publish(bundle, alias=alias)
     return bundle.digest
 
 
@@ -360,6 +360,14 @@ def reported() -> str:
 def test_without_a_model_the_report_says_how_to_train_one() -> None:
     """The exact next command."""
     assert open_page(report_page).code[0].value == "quatrain fintech train --data ulb-creditcard"
+
+
+def test_a_version_is_in_use_once_prod_means_it() -> None:
+    """A model that nobody promoted is shown, and no score is made with it."""
+    publish_model(alias=None)
+    assert "in use" not in text_of(open_page(report_page))
+    Store().promote("fintech/fraud", 1, alias="prod")
+    assert "in use" in text_of(open_page(report_page))
 
 
 def test_the_report_shows_the_champion_beside_the_baselines(reported: str) -> None:

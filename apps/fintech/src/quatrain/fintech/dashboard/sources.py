@@ -86,6 +86,11 @@ def production_version() -> Version | None:
     return next((version for version in found if version.number == number), found[0] if found else None)
 
 
+def is_in_use(version: Version) -> bool:
+    """Return whether prod means this version; before the first promotion it means none."""
+    return Store().aliases(MODEL).get("prod") == version.number
+
+
 def sealed_model(version: Version) -> SealedModel:
     """Return the verified bundle of a version."""
     return _sealed_model(settings().store_url, version)
@@ -103,7 +108,6 @@ def report_of(model: SealedModel) -> Report | None:
     from quatrain.fintech.dashboard.report import report_path
 
     path = report_path(str(model.bundle.manifest.training.get("run", "none")))
-    # A run writes its report after it has published its model.
     return _report(path, path.stat().st_mtime_ns, model.bundle.digest) if path.is_file() else None
 
 

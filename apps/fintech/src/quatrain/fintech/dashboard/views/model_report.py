@@ -71,9 +71,8 @@ def _pick_version() -> SealedModel:
 
 
 def _badges(model: SealedModel) -> list[str]:
-    in_use = sources.production_version()
     badges = [panels.badge(model.version.reference, "accent")]
-    if in_use is not None and in_use.number == model.version.number:
+    if sources.is_in_use(model.version):
         badges.append(panels.badge("in use", "good"))
     if model.decision.get("is_synthetic"):
         badges.append(panels.SYNTHETIC)

@@ -44,3 +44,10 @@ def test_require_names_the_command_that_installs() -> None:
     """A missing package becomes an instruction."""
     with pytest.raises(errors.MissingExtraError, match=r"pip install 'quatrain-core\[train\]'"):
         errors.require("no_such_package_here", package="quatrain-core[train]")
+
+
+def test_require_installed_looks_without_importing() -> None:
+    """What is installed passes; what is not becomes the same instruction."""
+    errors.require_installed("json", package="quatrain-core[train]")
+    with pytest.raises(errors.MissingExtraError, match=r"needs no_such_package_here.*'quatrain-core\[train\]'"):
+        errors.require_installed("no_such_package_here", package="quatrain-core[train]")

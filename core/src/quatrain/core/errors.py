@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 from collections.abc import Iterable
 from enum import IntEnum
 from types import ModuleType
@@ -72,5 +73,14 @@ def require(module: str, *, package: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != module.partition(".")[0]:
             raise
-        message = f"this command needs {error.name}, which is not installed; run `pip install '{package}'`"
-        raise MissingExtraError(message) from error
+        raise _missing(error.name, package) from error
+
+
+def require_installed(module: str, *, package: str) -> None:
+    """Raise MissingExtraError unless the top-level `module` can be found; it is not imported."""
+    if importlib.util.find_spec(module) is None:
+        raise _missing(module, package)
+
+
+def _missing(module: str, package: str) -> MissingExtraError:
+    return MissingExtraError(f"this command needs {module}, which is not installed; run `pip install '{package}'`")

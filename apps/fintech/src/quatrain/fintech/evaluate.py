@@ -6,14 +6,13 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from quatrain.core.config import Config
+from quatrain.core.config import Config, UserPath
 from quatrain.core.inference import Model, load_model
 from quatrain.fintech import features, metrics
 from quatrain.fintech.data.arrays import to_numpy
@@ -30,7 +29,7 @@ class EvaluateConfig(Config):
     """Which model on which rows: the `[fintech.evaluate]` section."""
 
     data: str
-    columns: Path | None = None
+    columns: UserPath | None = None
     bundle: str = "fintech/fraud@prod"
     # "test": the last `test_share` in time, with baselines trained on the rows before; "all": every row.
     split: Literal["test", "all"] = "test"

@@ -8,14 +8,14 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from quatrain.core.config import Config, settings
+from quatrain.core.config import Config, Flag, UserPath, settings
 from quatrain.core.errors import BadDataError
 from quatrain.core.inference import Model, load_model
 from quatrain.core.jobs.config import JobConfig
@@ -42,15 +42,15 @@ class ScoreConfig(Config):
     """Which files, which model, and how much bad data to put up with: the `[fintech.score]` section."""
 
     # Files, or folders of CSV and Parquet files.
-    inputs: tuple[Path, ...] = Field(min_length=1)
+    inputs: Annotated[tuple[UserPath, ...], Flag("--data")] = Field(min_length=1)
     bundle: str = "fintech/fraud@prod"
-    out: Path = Field(default_factory=lambda: settings().home / "scored" / "fintech")
+    out: UserPath = Field(default_factory=lambda: settings().home / "scored" / "fintech")
     # columns.toml; None takes the mapping that the model was trained with.
-    columns: Path | None = None
+    columns: UserPath | None = None
     since: datetime | None = None
     dry_run: bool = False
     max_bad_ratio: float = Field(default=0.05, ge=0, le=1)
-    prom: Path | None = None
+    prom: UserPath | None = None
 
     @field_validator("inputs", mode="before")
     @classmethod

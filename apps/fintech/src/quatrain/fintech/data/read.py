@@ -18,6 +18,9 @@ from quatrain.fintech.data.source import RawBatch, Reject, Source
 
 # Characters of the file's digest that made ids start with.
 _ID_DIGEST = 12
+# How many column names an error shows, and how much of each.
+_NAMES_SHOWN = 12
+_NAME_SHOWN = 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +196,7 @@ def _columns(source: Source, mapping: ColumnMap, *, wanted: Sequence[str]) -> di
     if missing:
         raise BadDataError(
             f"{source.path.name} lacks {_with_nearest(missing, source.names)}; "
-            f"it has: {', '.join(source.names)}. Map its names to ours in a columns.toml and pass it with --columns"
+            f"it has: {_listed(source.names)}. Map its names to ours in a columns.toml and pass it with --columns"
         )
     optional = {name: name for name in TYPES if name not in needed and name in source.names}
     return needed | optional
@@ -204,8 +207,15 @@ def _require(source: Source, extras: Sequence[str]) -> None:
     if missing:
         raise BadDataError(
             f"{source.path.name} lacks the extra columns {_with_nearest(missing, source.names)}; "
-            f"it has: {', '.join(source.names)}"
+            f"it has: {_listed(source.names)}"
         )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return the first names, each cut: a file without a header has its first row here."""
+    shown = [name if len(name) <= _NAME_SHOWN else f"{name[:_NAME_SHOWN]}…" for name in names[:_NAMES_SHOWN]]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 def _with_nearest(names: Sequence[str], known: Iterable[str]) -> str:

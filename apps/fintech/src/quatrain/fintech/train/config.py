@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from quatrain.core.config import Config
+from quatrain.core.config import Config, UserPath
 from quatrain.fintech.models.perceptron_settings import PerceptronSettings
 from quatrain.fintech.models.trees import TreeSettings
 
@@ -27,9 +26,9 @@ class TrainConfig(Config):
     # A catalogue name, a file or a folder.
     data: str
     # columns.toml; None takes the catalogue's mapping, or canonical names.
-    columns: Path | None = None
+    columns: UserPath | None = None
     # A folder for the bundle, which then is not published; None publishes it to the store.
-    out: Path | None = None
+    out: UserPath | None = None
     # Whether prod means this model afterwards; "auto" if it meant none before.
     promote: Literal["auto", "yes", "no"] = "auto"
     seed: int = Field(default=0, ge=0)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quatrain.core.errors import BadDataError
+from quatrain.core.errors import BadDataError, require_installed
 from quatrain.fintech import features
 from quatrain.fintech.data.named import NamedData, find_data
 from quatrain.fintech.data.table import Labelled, Split, load_labelled, split_by_time
@@ -82,7 +82,12 @@ class Material:
 
 
 def prepare(config: TrainConfig) -> Material:
-    """Return the config's data; raises BadDataError for a part without frauds."""
+    """Return the config's data; raises BadDataError for a part without frauds.
+
+    Raises MissingExtraError, before any work, when what trains is not installed.
+    """
+    for module in ("lightgbm", "sklearn", "torch"):
+        require_installed(module, package="quatrain-fintech[train]")
     data = find_data(config.data, columns=config.columns)
     labelled = load_labelled(data.path, data.mapping, max_bad_ratio=config.max_bad_ratio)
     at_us = labelled.timestamp_us

@@ -266,7 +266,9 @@ class Store:
         return sorted(int(match[1]) for match in matches if match)
 
     def _unknown(self, name: str) -> StoreError:
-        return StoreError(f"no model {name} in {self.url}{did_you_mean(name, self.names())}")
+        names = self.names()
+        hint = did_you_mean(name, names) if names else "; run the app's `train` command to make the first one"
+        return StoreError(f"no model {name} in {self.url}{hint}")
 
     def _require_version(self, name: str, number: int) -> Version:
         numbers = self._numbers(name)

@@ -126,7 +126,7 @@ def test_aliases_are_independent(url: str, bundle: MakeBundle) -> None:
 def test_what_is_not_there_is_explained(url: str, bundle: MakeBundle) -> None:
     """Each message names the nearest thing that is there."""
     store = Store(url)
-    with pytest.raises(StoreError, match=r"no model fintech/fraud in .*; known: none"):
+    with pytest.raises(StoreError, match=r"no model fintech/fraud in .*; run the app's `train` command"):
         store.open(_NAME)
     store.publish(bundle("one"))
     store.publish(bundle("two"), alias="prod")

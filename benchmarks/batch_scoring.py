@@ -22,7 +22,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from _report import claim, finish, parser, table
 
-_TRAIN_ROWS = 30_000
+_TRAIN_ROWS = 50_000
 # One candidate each, of a fixed size, so that the figures do not depend on where training stopped.
 _MODELS = {
     "perceptron": 'trees={"tiny" = {max_rounds = 1, step = 1, n_seeds = 1}}',
@@ -67,8 +67,8 @@ def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--rows", type=int, default=None, help="Rows of the file to score.")
     options = arguments.parse_args()
-    n_rows = options.rows or (200_000 if options.quick else 1_000_000)
-    repeats = 3 if options.quick else 5
+    n_rows = options.rows or (500_000 if options.quick else 1_000_000)
+    repeats = 1 if options.quick else 5
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         _prepare(place, n_rows)
@@ -99,18 +99,21 @@ def _measure(place: Path, repeats: int) -> dict[str, float]:
 
 def _prepare(place: Path, n_rows: int) -> None:
     """Write `history.parquet` (labelled) and `new/day.parquet` with SYNTHETIC transactions."""
+    _generate(place / "history.parquet", n_rows=_TRAIN_ROWS, seed=1, labelled=True)
+    (place / "new").mkdir()
+    _generate(place / "new" / "day.parquet", n_rows=n_rows, seed=0, labelled=False)
+
+
+def _generate(path: Path, *, n_rows: int, seed: int, labelled: bool) -> None:
     from quatrain.fintech.simulator import SimulatorConfig, write_handbook_like
 
-    whole = place / "whole.parquet"
-    config = SimulatorConfig(customers=max(n_rows // 130, 1000), terminals=2 * max(n_rows // 130, 1000), days=80)
-    write_handbook_like(whole, seed=0, **config.model_dump())
-    transactions = pq.read_table(whole)
-    pq.write_table(transactions.slice(0, _TRAIN_ROWS), place / "history.parquet")
-    new = transactions.slice(_TRAIN_ROWS, n_rows).drop_columns(["is_fraud"])
-    if new.num_rows < n_rows:
-        raise SystemExit(f"the generator gave {new.num_rows} new rows, {n_rows} are wanted")
-    (place / "new").mkdir()
-    pq.write_table(new, place / "new" / "day.parquet")
+    # A customer makes two transactions a day on average; a third more days make sure there are enough rows.
+    config = SimulatorConfig(customers=n_rows // 50, terminals=n_rows // 25, days=34)
+    write_handbook_like(path, seed=seed, **config.model_dump())
+    rows = pq.read_table(path).slice(0, n_rows)
+    if rows.num_rows < n_rows:
+        raise SystemExit(f"the generator gave {rows.num_rows} rows, {n_rows} are wanted")
+    pq.write_table(rows if labelled else rows.drop_columns(["is_fraud"]), path)
 
 
 def _train(place: Path, model: str) -> None:

@@ -232,6 +232,13 @@ def test_a_path_without_a_bundle_is_explained(tmp_path: Path) -> None:
         open_bundle(tmp_path / "model.pt")
 
 
+def test_a_folder_of_other_things_is_not_a_bundle(tmp_path: Path) -> None:
+    """A wrong path is told as such, not by the first odd thing in it."""
+    (tmp_path / "some folder").mkdir()
+    with pytest.raises(BundleError, match=r"is not a bundle: manifest\.json is missing"):
+        open_bundle(tmp_path)
+
+
 def test_an_unsigned_bundle_is_refused(seal_doubling: Seal) -> None:
     """No setting opens a bundle without a signature."""
     folder = seal_doubling().path

@@ -105,6 +105,14 @@ def test_ctrl_c_marks_the_run_stopped() -> None:
     assert tracking.read_run(run.id).status == "stopped"
 
 
+def test_stopped_run_stays_stopped_when_the_caller_gives_up() -> None:
+    """A trainer that ends a stopped fit with an error did not fail: it was told to stop."""
+    with pytest.raises(UserError, match="told to stop"), _start() as run:  # noqa: PT012 the run must be marked inside
+        run.finish(status="stopped")
+        raise UserError("told to stop")
+    assert tracking.read_run(run.id).status == "stopped"
+
+
 def test_stopped_run_stays_stopped_when_the_block_ends() -> None:
     """`fit` notes the stop; the end of the `with` block does not turn it into success."""
     with _start() as run:

@@ -128,7 +128,9 @@ class Run:
         elif isinstance(error, KeyboardInterrupt):
             self.finish(status="stopped", error="interrupted")
         else:
-            self.finish(status="failed", error=f"{type(error).__name__}: {error}")
+            # What `fit` noted as stopped stays so when the caller then gives up with an error.
+            noted: Status = "stopped" if self._record.status == "stopped" else "failed"
+            self.finish(status=noted, error=f"{type(error).__name__}: {error}")
 
     def _update(self, **changes: Any) -> None:
         self._record = self._record.model_copy(update=changes)

@@ -82,6 +82,10 @@ class Source(ABC):
 def open_source(path: Path) -> Iterator[Source]:
     """Give the files of the folder or zip at `path`."""
     if path.is_dir():
+        if not os.path.lexists(path / MANIFEST):
+            raise BundleError(
+                f"{path} is not a bundle: {MANIFEST} is missing; run the app's `train` command to make one"
+            )
         yield _Folder(path)
     elif path.is_file():
         with ExitStack() as stack:

@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Debian ships ensurepip apart, in python3-venv; pip itself can fill an environment without it.
+VENV_WITHOUT_ENSUREPIP := { $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --quiet --python $(BIN)/python install pip; }
 INSTALL := $(BIN)/python -m uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt --override overrides.txt -r pyproject.toml --group dev
 MANIFESTS := pyproject.toml $(wildcard core/pyproject.toml apps/*/pyproject.toml) constraints.txt overrides.txt
 DEMO_HOME ?= .demo
@@ -17,7 +19,7 @@ help: ## Show this list
 
 $(STAMP): $(MANIFESTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Quatrain needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Run: make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || $(VENV_WITHOUT_ENSUREPIP)
 	@echo "Installing into $(VENV); the first time this takes a few minutes (PyTorch is several GB) ..." >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@$(INSTALL)

@@ -87,7 +87,7 @@ def test_a_seal_that_fails_midway_leaves_nothing(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(sealing, "_sync_folder", full)
+    monkeypatch.setattr(sealing, "sync", full)
     with pytest.raises(BundleError, match=r"cannot write .*doubling.*No space left on device"):
         seal_doubling()
     assert not (tmp_path / "doubling").exists()
@@ -103,7 +103,7 @@ def test_a_replacement_that_fails_midway_keeps_the_old_bundle(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(sealing, "_sync_folder", full)
+    monkeypatch.setattr(sealing, "sync", full)
     with pytest.raises(BundleError, match="No space left on device"):
         seal_doubling(card="new", overwrite=True)
     assert open_bundle(tmp_path / "doubling").card == "old"

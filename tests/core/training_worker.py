@@ -157,7 +157,7 @@ def armed(kill: str | None) -> Loss:
     if kind == "write":
         checkpoint.save_file = partial(half_write, fuse, checkpoint.save_file)
     else:
-        checkpoint._flush = partial(kill_after, fuse, checkpoint._flush)
+        checkpoint.sync = partial(kill_after, fuse, checkpoint.sync)
     return squared_error
 
 

@@ -33,6 +33,7 @@ from quatrain.core.bundle.open import Bundle, open_bundle
 from quatrain.core.bundle.wire import require_self_contained
 from quatrain.core.config import settings
 from quatrain.core.errors import require
+from quatrain.core.files import sync
 from quatrain.core.trust import signing
 
 # Packages whose versions decide what a model computes.
@@ -142,7 +143,7 @@ def _fill(folder: Path, contents: Mapping[str, bytes]) -> None:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-    _sync_folder(folder)
+    sync(folder)
 
 
 def _require_free(path: Path, *, overwrite: bool) -> None:
@@ -169,12 +170,4 @@ def _move(temporary: Path, path: Path) -> None:
         shutil.rmtree(aside)
     else:
         temporary.rename(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(path.parent)

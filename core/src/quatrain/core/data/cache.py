@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from quatrain.core.config import Config
 from quatrain.core.data.descriptor import Descriptor, Generated
 from quatrain.core.data.digest import digest_of
 from quatrain.core.errors import BadDataError, UserError
+from quatrain.core.files import sync
 
 _RECORD = "record.json"
 
@@ -160,5 +160,4 @@ def origin(descriptor: Descriptor) -> str:
 def _flush(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
+            sync(path)

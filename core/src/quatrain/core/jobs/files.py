@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from quatrain.core.errors import UserError
+from quatrain.core.files import sync
 
 # Errors of the target file system that no other file of the run would escape.
 _NO_WAY_TO_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
@@ -37,7 +38,7 @@ def prepare_folder(folder: Path) -> None:
     missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for created in missing:
-        sync_folder(created.parent)
+        sync(created.parent)
 
 
 def publish(pairs: list[tuple[Path, Path]]) -> None:
@@ -45,22 +46,7 @@ def publish(pairs: list[tuple[Path, Path]]) -> None:
     for part, target in pairs:
         part.replace(target)
     for folder in {target.parent for _, target in pairs}:
-        sync_folder(folder)
-
-
-def sync_file(path: Path) -> None:
-    """Wait until the file's content is on the disk."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until the folder's entries are on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(folder)
 
 
 def write_atomically(target: Path, text: str, *, mode: int) -> None:
@@ -69,7 +55,7 @@ def write_atomically(target: Path, text: str, *, mode: int) -> None:
     try:
         part.write_text(text, encoding="utf-8")
         part.chmod(mode)
-        sync_file(part)
+        sync(part)
         publish([(part, target)])
     except OSError:
         with suppress(OSError):

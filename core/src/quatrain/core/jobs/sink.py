@@ -14,7 +14,8 @@ from typing import IO, Any, Protocol, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from quatrain.core.jobs.files import explain_write_errors, part_path, prepare_folder, publish, sync_file
+from quatrain.core.files import sync
+from quatrain.core.jobs.files import explain_write_errors, part_path, prepare_folder, publish
 
 QUARANTINE = "quarantine"
 # Rows of a row group; a fixed number makes the bytes independent of the batches that came.
@@ -194,7 +195,7 @@ class _TableFile:
     def finish(self) -> Path:
         self._write_groups(self._n_waiting)
         self._writer.close()
-        sync_file(self._part)
+        sync(self._part)
         return self._part
 
     def discard(self) -> None:
@@ -228,7 +229,7 @@ class _LinesFile:
 
     def finish(self) -> Path:
         self._file.close()
-        sync_file(self._part)
+        sync(self._part)
         return self._part
 
     def discard(self) -> None:

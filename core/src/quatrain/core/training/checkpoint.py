@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from quatrain.core.errors import UserError
+from quatrain.core.files import sync
 
 FILE = "checkpoint.safetensors"
 _SCHEMA_VERSION = "1"
@@ -37,9 +37,9 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     part = path.with_name(path.name + ".part")
     header = {"schema_version": _SCHEMA_VERSION, "facts": json.dumps(checkpoint.facts)}
     save_file(_separate(checkpoint.tensors), part, metadata=header)
-    _flush(part)
+    sync(part)
     part.replace(path)
-    _flush(path.parent)
+    sync(path.parent)
 
 
 def load(path: Path) -> Checkpoint:
@@ -66,12 +66,3 @@ def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         separate[name] = plain.clone() if storage in seen else plain
         seen.add(storage)
     return separate
-
-
-def _flush(path: Path) -> None:
-    """Make the system write a file or a folder's entries to the disk now."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -105,7 +105,7 @@ def _prepare(place: Path, n_rows: int) -> None:
 
 
 def _generate(path: Path, *, n_rows: int, seed: int, labelled: bool) -> None:
-    from quatrain.fintech.simulator import SimulatorConfig, write_handbook_like
+    from quatrain.fintech.simulation.handbook import SimulatorConfig, write_handbook_like
 
     # A customer makes two transactions a day on average; a third more days make sure there are enough rows.
     config = SimulatorConfig(customers=n_rows // 50, terminals=n_rows // 25, days=34)

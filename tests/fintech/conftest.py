@@ -9,7 +9,7 @@ import pytest
 
 from quatrain.fintech.models.perceptron_settings import PerceptronSettings
 from quatrain.fintech.models.trees import TreeSettings
-from quatrain.fintech.simulator import write_handbook_like
+from quatrain.fintech.simulation.handbook import write_handbook_like
 from quatrain.fintech.train.config import TrainConfig
 from quatrain.fintech.train.run import TrainResult, train
 

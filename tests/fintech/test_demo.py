@@ -13,7 +13,7 @@ from quatrain.core.store import Store
 from quatrain.fintech import demo as demo_room
 from quatrain.fintech.models.trees import TreeSettings
 from quatrain.fintech.score import JOB
-from quatrain.fintech.simulator import SimulatorConfig
+from quatrain.fintech.simulation.handbook import SimulatorConfig
 from quatrain.fintech.train.config import TrainConfig
 
 

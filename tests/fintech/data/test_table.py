@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from quatrain.core.errors import BadDataError
 from quatrain.fintech.data.columns import ColumnMap
 from quatrain.fintech.data.table import load_labelled, split_by_time, time_folds
-from quatrain.fintech.simulator import write_handbook_like
+from quatrain.fintech.simulation.handbook import write_handbook_like
 
 HEADER = "transaction_id,timestamp,amount,is_fraud\n"
 

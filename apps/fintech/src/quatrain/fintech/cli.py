@@ -171,7 +171,7 @@ def generate(
     """Write SYNTHETIC labelled transactions after the fraud-detection handbook's simulator."""
     _start()
     from quatrain.core.config import load
-    from quatrain.fintech.simulator import SimulatorConfig, write_handbook_like
+    from quatrain.fintech.simulation.handbook import SimulatorConfig, write_handbook_like
 
     options = load(SimulatorConfig, section="fintech.simulator", overrides=overrides or ())
     write_handbook_like(path, seed=seed, **options.model_dump())

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from quatrain.fintech.simulator import (
+from quatrain.fintech.simulation.handbook import (
     DAY_S,
     FRAUD_AMOUNT,
     SimulatorConfig,

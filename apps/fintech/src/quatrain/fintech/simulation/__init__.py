@@ -1,0 +1,1 @@
+"""Synthetic card transactions: the handbook's published world and a harder one."""

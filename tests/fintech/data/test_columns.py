@@ -43,6 +43,8 @@ def test_a_mapping_survives_its_own_json() -> None:
         ({"timestamp": {"zone": "../../etc/passwd"}}, "IANA time zone"),
         ({"csv": {"encoding": "latin-99"}}, "encoding that Python knows"),
         ({"csv": {"delimiter": ""}}, "csv.delimiter"),
+        ({"label": {"missing": "ignore"}}, "label.missing: Input should be 'bad' or 'unknown'"),
+        ({"extra": {"numeric": ["device_id"]}}, "may not name device_id: the schema has such a column"),
         ({"columns": {"amount": "x", "timestamp": "x"}}, "x is named twice"),
         ({"columns": {"amount": "x"}, "extra": {"ignore": ["x"]}}, "x is named twice"),
     ],

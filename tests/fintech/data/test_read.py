@@ -325,6 +325,68 @@ def test_parquet_types_are_converted(tmp_path: Path) -> None:
         }
 
 
+OUTCOMES = "timestamp,amount,is_fraud,labelled_at\n"
+
+
+def test_a_label_becomes_known_at_or_after_its_transaction(tmp_path: Path) -> None:
+    """A date before it costs the row; a missing one is null, whatever form the times have."""
+    lines = "2026-01-02,1,1,2026-01-05\n2026-01-02,1,0,\n2026-01-02,1,1,2026-01-01\n2026-01-02,1,1,soon\n"
+    rows, rejected = read(write(tmp_path, OUTCOMES + lines + "2026-01-02,1,1,2026-01-02\n"))
+    assert [row["labelled_at"] and row["labelled_at"].day for row in rows] == [5, None, 2]
+    assert [(row, column, reason) for row, column, reason, _ in rejected] == [
+        (2, "labelled_at", "earlier than the transaction"),
+        (3, "labelled_at", "not an ISO 8601 date and time (numbers need [timestamp] unit)"),
+    ]
+    seconds = parse_columns({"timestamp": {"unit": "s"}}, where="test")
+    rows, rejected = read(write(tmp_path, OUTCOMES + "1767312000,1,1,1767571200\n1767312000,1,0,\n"), seconds)
+    assert [row["labelled_at"] and row["labelled_at"].day for row in rows] == [5, None]
+    assert rejected == []
+
+
+def test_the_outcome_is_not_read_where_the_label_is_not(tmp_path: Path) -> None:
+    """Scoring must not see what became known later, also when the mapping names it."""
+    mapping = parse_columns({"columns": {"is_fraud": "fraud", "labelled_at": "reported"}}, where="test")
+    path = write(tmp_path, "timestamp,amount,fraud,reported\n2026-01-02,1,1,2026-01-05\n")
+    source = open_source(path, mapping.csv)
+    layout = layout_for_model(source, mapping, extras=())
+    assert set(layout.columns) == {"timestamp", "amount"}
+    assert layout.unknown == ()
+    rows, _ = read(write(tmp_path, "timestamp,amount\n2026-01-02,1\n"), mapping, extras=())
+    assert set(rows[0]) == {"transaction_id", "timestamp", "amount"}
+    with pytest.raises(BadDataError, match="lacks fraud, reported"):
+        read(write(tmp_path, "timestamp,amount\n2026-01-02,1\n"), mapping)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_missing_label_is_bad_or_unknown_as_the_mapping_says(tmp_path: Path, suffix: str) -> None:
+    """Unknown is null, which is neither fraud nor honest; a wrong label stays a bad row."""
+    path = tmp_path / f"a.{suffix}"
+    labels = ["1", None, "0", "2"]
+    if suffix == "csv":
+        path.write_text(OUTCOMES + "".join(f"2026-01-02,1,{label or ''},\n" for label in labels))
+    else:
+        pq.write_table(pa.table({"timestamp": ["2026-01-02"] * 4, "amount": [1.0] * 4, "is_fraud": labels}), path)
+    rows, rejected = read(path)
+    assert [row["is_fraud"] for row in rows] == [True, False]
+    assert [(row, reason) for row, _, reason, _ in rejected] == [(1, "missing"), (3, "not 0 or 1")]
+    rows, rejected = read(path, parse_columns({"label": {"missing": "unknown"}}, where="test"))
+    assert [row["is_fraud"] for row in rows] == [True, None, False]
+    assert [(row, reason) for row, _, reason, _ in rejected] == [(3, "not 0 or 1")]
+
+
+def test_an_optional_column_is_read_once_and_not_against_the_mapping(tmp_path: Path) -> None:
+    """Not when it is ignored, feeds another column, or is a model's own number."""
+    path = write(tmp_path, "timestamp,amount,device_id,merchant_id\n2026-01-02,1,7,shop\n")
+    rows, _ = read(path, extras=())
+    assert (rows[0]["device_id"], rows[0]["merchant_id"]) == ("7", "shop")
+    rows, _ = read(path, parse_columns({"extra": {"ignore": ["device_id"]}}, where="test"), extras=())
+    assert "device_id" not in rows[0]
+    rows, _ = read(path, parse_columns({"columns": {"terminal_id": "merchant_id"}}, where="test"), extras=())
+    assert (rows[0]["terminal_id"], "merchant_id" in rows[0]) == ("shop", False)
+    rows, _ = read(path, extras=("device_id",))
+    assert rows[0]["device_id"] == 7.0
+
+
 def test_parquet_nulls_and_nan_cost_their_rows(tmp_path: Path) -> None:
     """Null is missing, NaN and infinity are not numbers to score."""
     path = tmp_path / "day.parquet"
@@ -532,6 +594,7 @@ def test_any_bytes_are_refused_or_read(tmp_path: Path, content: bytes, is_parque
 def test_canonical_types_are_kept(tmp_path: Path) -> None:
     """What comes out has the schema's types, extras float64 after it."""
     mapping = parse_columns({"extra": {"numeric": ["V1"]}}, where="test")
-    source = open_source(write(tmp_path, HEADER.strip() + ",V1\n" + GOOD.strip() + ",1\n"), mapping.csv)
+    header = HEADER.strip() + ",device_id,merchant_id,labelled_at,V1\n"
+    source = open_source(write(tmp_path, header + GOOD.strip() + ",d1,shop,,1\n"), mapping.csv)
     batch = next(read_batches(source, layout_for_training(source, mapping), mapping, reject=Rejected()))
     assert {field.name: field.type for field in batch.schema} == {**TYPES, "V1": pa.float64()}

@@ -37,6 +37,22 @@ def test_the_simulators_file_is_known_as_synthetic(tmp_path: Path) -> None:
     assert (np.diff(labelled.timestamp_us) >= 0).all()
 
 
+def test_rows_without_a_label_are_kept_and_marked(tmp_path: Path) -> None:
+    """They are history: not labelled, and not fraud; without the mapping's leave they are bad rows."""
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "transaction_id,timestamp,amount,is_fraud,labelled_at\n"
+        "a,2026-01-01,1,1,2026-01-04\nb,2026-01-02,1,,\nc,2026-01-03,1,0,\n"
+    )
+    unknown = ColumnMap.model_validate({"label": {"missing": "unknown"}})
+    labelled = load_labelled(path, unknown)
+    assert labelled.is_labelled.tolist() == [True, False, True]
+    assert labelled.label.tolist() == [True, False, False]
+    assert labelled.table["labelled_at"].is_valid().to_pylist() == [True, False, False]
+    strict = load_labelled(path, ColumnMap(), max_bad_ratio=0.5)
+    assert strict.is_labelled.tolist() == [True, True]
+
+
 def test_too_many_bad_rows_stop_training(tmp_path: Path) -> None:
     """The reasons are counted; a few bad rows are left out with a warning."""
     path = tmp_path / "a.csv"

@@ -21,11 +21,21 @@ TYPES: Mapping[str, pa.DataType] = {
     "timestamp": pa.timestamp("us", tz="UTC"),
     "customer_id": pa.string(),
     "terminal_id": pa.string(),
+    "device_id": pa.string(),
+    "merchant_id": pa.string(),
     "amount": pa.float64(),
+    # Null: nobody said whether this row is fraud.
     "is_fraud": pa.bool_(),
+    # When the label of a fraud became known; null where there is none.
+    "labelled_at": pa.timestamp("us", tz="UTC"),
 }
 REQUIRED = ("timestamp", "amount")
 LABEL = "is_fraud"
+LABELLED_AT = "labelled_at"
+# What says what became of a transaction: read for training and measuring, never for scoring.
+OUTCOME = (LABEL, LABELLED_AT)
+# Whose transaction it is, and where and with what it was made.
+ENTITIES = ("customer_id", "terminal_id", "device_id", "merchant_id")
 
 
 class TimestampFormat(Config):
@@ -61,6 +71,12 @@ class ExtraColumns(Config):
     ignore: tuple[str, ...] = ()
 
 
+class LabelFormat(Config):
+    """What a row without a label is: a bad one, or history that is neither learned from nor measured on."""
+
+    missing: Literal["bad", "unknown"] = "bad"
+
+
 class CsvFormat(Config):
     """The dialect of CSV files; a UTF-8 or UTF-16 byte order mark is recognised without it."""
 
@@ -83,6 +99,7 @@ class ColumnMap(Config):
 
     columns: dict[str, str] = Field(default_factory=dict)
     timestamp: TimestampFormat = TimestampFormat()
+    label: LabelFormat = LabelFormat()
     extra: ExtraColumns = ExtraColumns()
     csv: CsvFormat = CsvFormat()
 
@@ -92,6 +109,9 @@ class ColumnMap(Config):
             if canonical not in TYPES:
                 raise ValueError(f"[columns] has no canonical column {canonical!r}{did_you_mean(canonical, TYPES)}")
         extra = self.extra.numeric if self.extra.numeric != "all" else ()
+        reserved = sorted(set(extra) & set(TYPES))
+        if reserved:
+            raise ValueError(f"[extra] numeric may not name {', '.join(reserved)}: the schema has such a column")
         named = [*self.columns.values(), *extra, *self.extra.ignore]
         twice = sorted({name for name in named if named.count(name) > 1})
         if twice:

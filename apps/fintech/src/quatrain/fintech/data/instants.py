@@ -11,7 +11,7 @@ from quatrain.core.errors import BadDataError
 from quatrain.fintech.data import kernels
 from quatrain.fintech.data.arrays import Array, Mask, from_numpy
 from quatrain.fintech.data.columns import TYPES, TimestampFormat
-from quatrain.fintech.data.parse import Parsed, parse_number
+from quatrain.fintech.data.parse import MISSING, Parsed, parse_number
 
 _DATE_TIME = r"^\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d{1,9})?)?)?$"
 _ZONE = r"[T ]\d\d:\d\d.*(Z|[+-]\d\d(:?\d\d)?)$"
@@ -43,13 +43,26 @@ def parse_timestamp(array: Array, form: TimestampFormat, *, has_zones: bool, nam
     return _from_text(array, form, has_zones=has_zones)
 
 
+def parse_optional_timestamp(
+    array: Array, form: TimestampFormat, *, has_zones: bool, name: str, decimal: str = "."
+) -> Parsed:
+    """Return instants in UTC as parse_timestamp does, null where the value is missing, which is no problem here."""
+    parsed = parse_timestamp(array, form, has_zones=has_zones, name=name, decimal=decimal)
+    is_missing = np.zeros(len(array), dtype=bool)
+    for reason, mask in parsed.problems:
+        is_missing |= mask & (reason == MISSING)
+    nothing = pa.nulls(len(array), pa.timestamp("us", tz="UTC"))
+    values: Array = kernels.pc.if_else(from_numpy(is_missing), nothing, parsed.values)
+    return Parsed(values=values, problems=tuple(each for each in parsed.problems if each[0] != MISSING))
+
+
 def names_zone(array: Array) -> bool:
     """Return whether any text names its zone, as in 2026-01-31T08:00:00+01:00."""
     return kernels.is_text(array.type) and bool(kernels.matches(kernels.text(array), _ZONE).any())
 
 
 def _from_datetimes(array: Array, form: TimestampFormat) -> Parsed:
-    problems = [("missing", kernels.nulls(array))]
+    problems = [(MISSING, kernels.nulls(array))]
     if isinstance(array.type, pa.TimestampType) and array.type.tz is not None:
         return _checked(array.cast(TYPES["timestamp"], safe=False), problems)
     return _from_local(array.cast(pa.timestamp("us"), safe=False), form, problems)
@@ -72,7 +85,7 @@ def _from_text(array: Array, form: TimestampFormat, *, has_zones: bool) -> Parse
     # Finer than a microsecond is cut: Arrow refuses more digits than the unit has.
     strings: Array = kernels.pc.replace_substring_regex(kernels.text(array), r"(\.\d{6})\d+", r"\1")
     is_missing = kernels.nulls(strings) & ~kernels.undecodable(array)
-    problems: Problems = [("missing", is_missing)]
+    problems: Problems = [(MISSING, is_missing)]
     if form.format is not None:
         naive = kernels.pc.strptime(strings, format=form.format, unit="us", error_is_null=True)
         problems.append((f"not a date and time of the form {form.format}", kernels.nulls(naive) & ~is_missing))

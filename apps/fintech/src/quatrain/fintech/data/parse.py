@@ -11,6 +11,7 @@ from quatrain.core.errors import BadDataError
 from quatrain.fintech.data import kernels
 from quatrain.fintech.data.arrays import Array, Mask, from_numpy
 
+MISSING = "missing"
 # The model's inputs are float32; a larger number would arrive as infinity.
 _LARGEST = float(np.finfo(np.float32).max)
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(?i:nan|inf|infinity)$"
@@ -47,7 +48,7 @@ def parse_id(array: Array, *, is_required: bool, name: str) -> Parsed:
         (f"longer than {_LONGEST_ID} characters", n_characters > _LONGEST_ID),
     ]
     if is_required:
-        problems.append(("missing", kernels.nulls(values)))
+        problems.append((MISSING, kernels.nulls(values)))
     return Parsed(values=values, problems=tuple(problems))
 
 
@@ -69,7 +70,7 @@ def parse_number(array: Array, *, name: str, decimal: str = ".") -> Parsed:
         raise BadDataError(f"column {name} holds {array.type}, expected numbers")
     values = kernels.numbers(numbers)
     is_finite = np.isfinite(values)
-    problems.append(("missing", is_missing))
+    problems.append((MISSING, is_missing))
     problems.append(("not a finite number", ~is_finite))
     problems.append(("too large for a 32-bit float", is_finite & (np.abs(values) > _LARGEST)))
     return Parsed(values=from_numpy(values), problems=tuple(problems))
@@ -81,8 +82,8 @@ def parse_amount(array: Array, *, name: str, decimal: str = ".") -> Parsed:
     return Parsed(values=parsed.values, problems=(*parsed.problems, ("negative", kernels.numbers(parsed.values) < 0)))
 
 
-def parse_label(array: Array, *, name: str) -> Parsed:
-    """Return booleans from 0/1, true/false and their texts."""
+def parse_label(array: Array, *, name: str, is_required: bool = True) -> Parsed:
+    """Return booleans from 0/1, true/false and their texts; a missing one is a problem, or null where not required."""
     if kernels.is_number(array.type):
         array = array.cast(pa.float64(), safe=False)
     elif not (kernels.is_text(array.type) or pa.types.is_boolean(array.type)):
@@ -91,8 +92,11 @@ def parse_label(array: Array, *, name: str) -> Parsed:
     is_one = kernels.is_in(strings, ("1", "1.0", "true"))
     is_known = is_one | kernels.is_in(strings, ("0", "0.0", "-0", "-0.0", "false"))
     is_missing = kernels.nulls(strings) & ~kernels.undecodable(array)
-    problems = (("missing", is_missing), ("not 0 or 1", ~is_known & ~is_missing))
-    return Parsed(values=from_numpy(is_one), problems=problems)
+    unknown = ("not 0 or 1", ~is_known & ~is_missing)
+    if is_required:
+        return Parsed(values=from_numpy(is_one), problems=((MISSING, is_missing), unknown))
+    labels: Array = kernels.pc.if_else(from_numpy(is_missing), pa.nulls(len(array), pa.bool_()), from_numpy(is_one))
+    return Parsed(values=labels, problems=(unknown,))
 
 
 def _numbers(strings: Array, *, decimal: str) -> Array:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from quatrain.core.errors import BadDataError, nearest
 from quatrain.fintech.data import instants, kernels, parse
 from quatrain.fintech.data.arrays import Array, Mask, from_numpy
-from quatrain.fintech.data.columns import LABEL, REQUIRED, TYPES, ColumnMap
+from quatrain.fintech.data.columns import LABEL, LABELLED_AT, OUTCOME, REQUIRED, TYPES, ColumnMap
 from quatrain.fintech.data.parse import Parsed
 from quatrain.fintech.data.source import RawBatch, Reject, Source
 
@@ -58,13 +58,13 @@ def layout_for_training(source: Source, mapping: ColumnMap) -> Layout:
 def layout_for_model(source: Source, mapping: ColumnMap, *, extras: Sequence[str], has_label: bool = False) -> Layout:
     """Return the layout of a file that has what a trained model needs; other columns are unknown, not fatal.
 
-    The label is read only where `has_label` says that it must be there.
+    The label, and when it became known, are read only where `has_label` says that it must be there.
     """
-    columns = _columns(source, mapping, wanted=(*REQUIRED, LABEL) if has_label else REQUIRED)
+    columns = _columns(source, mapping, wanted=(*REQUIRED, LABEL) if has_label else REQUIRED, extras=extras)
     if not has_label:
-        columns.pop(LABEL, None)
+        columns = {name: column for name, column in columns.items() if name not in OUTCOME}
     _require(source, extras)
-    known = {*columns.values(), *extras, *mapping.extra.ignore, mapping.source(LABEL)}
+    known = {*columns.values(), *extras, *mapping.extra.ignore, *map(mapping.source, OUTCOME)}
     unknown = tuple(name for name in source.names if name not in known)
     return Layout(columns=columns, extras=tuple(extras), unknown=unknown)
 
@@ -119,7 +119,8 @@ class _Reader:
         self._layout = layout
         self._mapping = mapping
         self._seen = SeenIds()
-        self._has_zones = _has_zones(source, layout.columns["timestamp"])
+        times = [name for name in ("timestamp", LABELLED_AT) if name in layout.columns]
+        self._has_zones = {name: _has_zones(source, layout.columns[name]) for name in times}
         self._prefix = source.digest()[:_ID_DIGEST] if "transaction_id" not in layout.columns else ""
 
     def clean(self, raw: RawBatch, reject: Reject) -> pa.RecordBatch:
@@ -129,6 +130,9 @@ class _Reader:
         verdict = _Verdict(raw, reject)
         for name, column in parsed.items():
             verdict.add(self._layout.columns.get(name, name), column.problems)
+        if LABELLED_AT in parsed:
+            is_earlier = kernels.mask(kernels.pc.less(parsed[LABELLED_AT].values, parsed["timestamp"].values))
+            verdict.add(self._layout.columns[LABELLED_AT], (("earlier than the transaction", is_earlier),))
         if "transaction_id" in parsed:
             good = np.flatnonzero(verdict.is_good)
             is_repeated = np.zeros(len(raw.rows), dtype=bool)
@@ -146,13 +150,14 @@ class _Reader:
         name = self._layout.columns[canonical]
         array = raw.columns.column(name)
         decimal = self._mapping.csv.decimal
-        if canonical == "timestamp":
-            form = self._mapping.timestamp
-            return instants.parse_timestamp(array, form, has_zones=self._has_zones, name=name, decimal=decimal)
+        if canonical in self._has_zones:
+            read = instants.parse_timestamp if canonical == "timestamp" else instants.parse_optional_timestamp
+            has_zones = self._has_zones[canonical]
+            return read(array, self._mapping.timestamp, has_zones=has_zones, name=name, decimal=decimal)
         if canonical == "amount":
             return parse.parse_amount(array, decimal=decimal, name=name)
         if canonical == LABEL:
-            return parse.parse_label(array, name=name)
+            return parse.parse_label(array, name=name, is_required=self._mapping.label.missing == "bad")
         return parse.parse_id(array, is_required=canonical == "transaction_id", name=name)
 
     def _parse_extra(self, name: str, raw: RawBatch) -> Parsed:
@@ -188,9 +193,11 @@ class _Verdict:
             self._reject(row=int(self._raw.rows[index]), reason=reason, column=column, value=value)
 
 
-def _columns(source: Source, mapping: ColumnMap, *, wanted: Sequence[str]) -> dict[str, str]:
-    # The label may be named in a mapping and absent from a file that is only scored.
-    named = [name for name in mapping.columns if name != LABEL or LABEL in wanted]
+def _columns(
+    source: Source, mapping: ColumnMap, *, wanted: Sequence[str], extras: Sequence[str] = ()
+) -> dict[str, str]:
+    # The outcome may be named in a mapping and absent from a file that is only scored.
+    named = [name for name in mapping.columns if name not in OUTCOME or LABEL in wanted]
     needed = {name: mapping.source(name) for name in TYPES if name in wanted or name in named}
     missing = [name for name in needed.values() if name not in source.names]
     if missing:
@@ -198,7 +205,8 @@ def _columns(source: Source, mapping: ColumnMap, *, wanted: Sequence[str]) -> di
             f"{source.path.name} lacks {_with_nearest(missing, source.names)}; "
             f"it has: {_listed(source.names)}. Map its names to ours in a columns.toml and pass it with --columns"
         )
-    optional = {name: name for name in TYPES if name not in needed and name in source.names}
+    taken = {*needed.values(), *extras, *mapping.extra.ignore}
+    optional = {name: name for name in TYPES if name not in needed and name in source.names and name not in taken}
     return needed | optional
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from quatrain.core.errors import BadDataError, ExitCode
-from quatrain.fintech.data.columns import ColumnMap
+from quatrain.fintech.data.columns import ENTITIES, LABEL, ColumnMap
 from quatrain.fintech.data.named import NamedData
 from quatrain.fintech.data.read import layout_for_model, read_batches
 from quatrain.fintech.data.source import open_source
@@ -22,19 +22,20 @@ def describe_labelled(data: NamedData) -> dict[str, Any]:
         raise BadDataError(f"{data.path.name} has no good row: {reasons}")
     first, last = (datetime.fromtimestamp(int(t) / 1e6, tz=UTC) for t in labelled.timestamp_us[[0, -1]])
     n_fraud = int(labelled.label.sum())
-    entities = ("customer_id", "terminal_id")
+    n_labelled = int(labelled.is_labelled.sum())
     return {
         "data": data.name,
         "is_synthetic": labelled.is_synthetic or data.is_synthetic,
         "rows": len(labelled),
         "bad_rows": labelled.rejections.total,
         "frauds": n_fraud,
-        "fraud_rate": n_fraud / len(labelled),
+        "unlabelled_rows": len(labelled) - n_labelled,
+        "fraud_rate": n_fraud / n_labelled if n_labelled else None,
         "first": first.isoformat(),
         "last": last.isoformat(),
         "amount_total": float(labelled.amount.sum()),
         "amount_fraud": float(labelled.amount[labelled.label].sum()),
-        **{f"{name}s": len(labelled.table[name].unique()) for name in entities if name in labelled.table.column_names},
+        **{f"{name}s": len(labelled.table[name].unique()) for name in ENTITIES if name in labelled.table.column_names},
         "extra_columns": list(labelled.extras),
         "sha256": labelled.digest,
     }
@@ -52,7 +53,8 @@ def _validate(path: Path, mapping: ColumnMap) -> dict[str, Any]:
     extras = () if mapping.extra.numeric == "all" else mapping.extra.numeric
     try:
         source = open_source(path, mapping.csv)
-        layout = layout_for_model(source, mapping, extras=extras)
+        has_label = mapping.source(LABEL) in source.names and mapping.source(LABEL) not in mapping.extra.ignore
+        layout = layout_for_model(source, mapping, extras=extras, has_label=has_label)
         for batch in read_batches(source, layout, mapping, reject=rejections):
             n_good += batch.num_rows
         if n_good == 0:

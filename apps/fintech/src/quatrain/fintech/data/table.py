@@ -62,8 +62,13 @@ class Labelled:
 
     @property
     def label(self) -> NDArray[np.bool_]:
-        """Whether each row is fraud."""
-        return to_numpy(self.table[LABEL])
+        """Whether each row is fraud; False where nobody said."""
+        return to_numpy(kernels.pc.fill_null(self.table[LABEL], fill_value=False))
+
+    @property
+    def is_labelled(self) -> NDArray[np.bool_]:
+        """Whether somebody said what each row is; the others are history only."""
+        return to_numpy(kernels.pc.is_valid(self.table[LABEL]))
 
     @property
     def amount(self) -> NDArray[np.float64]:

@@ -23,7 +23,8 @@ from _report import claim, finish, parser, table
 from quatrain.core.data import catalogue
 from quatrain.core.errors import UserError
 from quatrain.fintech.data.table import time_folds
-from quatrain.fintech.metrics import Floats, Labels, average_precision
+from quatrain.fintech.metrics.ranking import average_precision
+from quatrain.fintech.metrics.scored import Floats, Labels
 from quatrain.fintech.models.baselines import BASELINES
 from quatrain.fintech.train.candidates import Candidate, X, candidates_of
 from quatrain.fintech.train.config import TrainConfig

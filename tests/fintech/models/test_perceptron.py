@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from quatrain.core import export
 from quatrain.core.errors import UserError
-from quatrain.fintech.metrics import Floats, Labels, average_precision
+from quatrain.fintech.metrics.ranking import average_precision
+from quatrain.fintech.metrics.scored import Floats, Labels
 from quatrain.fintech.models import perceptron
 from quatrain.fintech.models.perceptron import FraudPerceptron, Probability, predict, train_perceptron
 from quatrain.fintech.models.perceptron_settings import PerceptronSettings

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from quatrain.core import export
 from quatrain.core.errors import MissingExtraError
-from quatrain.fintech.metrics import Labels, average_precision
+from quatrain.fintech.metrics.ranking import average_precision
+from quatrain.fintech.metrics.scored import Labels
 from quatrain.fintech.models import trees
 from quatrain.fintech.models.baselines import BASELINES
 from quatrain.fintech.models.trees import TreeSettings

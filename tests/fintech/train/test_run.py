@@ -20,7 +20,7 @@ from quatrain.core.tracking import list_runs
 from quatrain.fintech import features
 from quatrain.fintech.data.columns import ColumnMap
 from quatrain.fintech.data.table import load_labelled, split_by_time
-from quatrain.fintech.evaluate import predict
+from quatrain.fintech.evaluate.sealed import predict
 from quatrain.fintech.train import run as training_run
 from quatrain.fintech.train.candidates import Trial, choose
 from quatrain.fintech.train.run import train

@@ -94,8 +94,8 @@ def evaluate(
     """Measure a sealed model on labelled transactions, beside the baselines."""
     _start(quiet=quiet, verbose=verbose)
     from quatrain.core.config import load
-    from quatrain.fintech.evaluate import EvaluateConfig
-    from quatrain.fintech.evaluate import evaluate as run_evaluation
+    from quatrain.fintech.evaluate.config import EvaluateConfig
+    from quatrain.fintech.evaluate.run import evaluate as run_evaluation
 
     flags = {"data": data, "columns": columns, "bundle": bundle, "split": split, "seed": seed}
     settings = load(EvaluateConfig, section="fintech.evaluate", file=config, overrides=overrides or (), flags=flags)

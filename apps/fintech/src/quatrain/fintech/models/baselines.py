@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from quatrain.core.errors import require
 from quatrain.core.hardware import cpu_limit
-from quatrain.fintech.metrics import Floats, Labels
+from quatrain.fintech.metrics.scored import Floats, Labels
 from quatrain.fintech.models.trees import load_lightgbm
 
 _EXTRA = "quatrain-fintech[train]"

@@ -17,7 +17,8 @@ from quatrain.core.training import evaluate
 from quatrain.core.training.config import FitConfig
 from quatrain.core.training.fit import fit
 from quatrain.core.training.seeds import seed_everything
-from quatrain.fintech.metrics import Floats, Labels, average_precision
+from quatrain.fintech.metrics.ranking import average_precision
+from quatrain.fintech.metrics.scored import Floats, Labels
 from quatrain.fintech.models.perceptron_settings import PerceptronSettings
 
 _PREDICT_ROWS = 65_536

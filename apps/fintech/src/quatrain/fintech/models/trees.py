@@ -19,7 +19,8 @@ from pydantic import Field
 from quatrain.core.config import Config
 from quatrain.core.errors import MissingExtraError, require
 from quatrain.core.hardware import cpu_limit
-from quatrain.fintech.metrics import Floats, Labels, average_precision
+from quatrain.fintech.metrics.ranking import average_precision
+from quatrain.fintech.metrics.scored import Floats, Labels
 
 if TYPE_CHECKING:
     import lightgbm

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quatrain.core.tracking import Run
-from quatrain.fintech.metrics import Floats, Labels, average_precision, paired_difference
+from quatrain.fintech.metrics.intervals import paired_difference
+from quatrain.fintech.metrics.ranking import average_precision
+from quatrain.fintech.metrics.scored import Floats, Labels
 from quatrain.fintech.models import trees
 from quatrain.fintech.models.perceptron_settings import PerceptronSettings
 from quatrain.fintech.models.trees import TreeSettings

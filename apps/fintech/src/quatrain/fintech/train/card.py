@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from quatrain.fintech.evaluate import Row
+from quatrain.fintech.evaluate.protocol import Row
 
 _COLUMNS = ("ap", "auc", "value_recall", "ece")
 

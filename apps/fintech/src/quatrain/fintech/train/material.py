@@ -14,8 +14,8 @@ from quatrain.core.errors import BadDataError, require_installed
 from quatrain.fintech import features
 from quatrain.fintech.data.named import NamedData, find_data
 from quatrain.fintech.data.table import Labelled, Split, load_labelled, split_by_time
-from quatrain.fintech.evaluate import scored_rows
-from quatrain.fintech.metrics import Floats, Scored
+from quatrain.fintech.evaluate.sealed import scored_rows
+from quatrain.fintech.metrics.scored import Floats, Scored
 from quatrain.fintech.train.candidates import Rows
 from quatrain.fintech.train.config import TrainConfig
 

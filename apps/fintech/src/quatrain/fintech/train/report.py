@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quatrain.fintech import metrics
-from quatrain.fintech.evaluate import Row
-from quatrain.fintech.metrics import Floats, Labels, Scored
+from quatrain.fintech.evaluate.protocol import Row
+from quatrain.fintech.metrics.calibration import calibration_bins
+from quatrain.fintech.metrics.ranking import average_precision, precision_recall_curve
+from quatrain.fintech.metrics.scored import Floats, Labels, Scored
 
 REPORT = "report.json"
 _HISTOGRAM_BINS = 40
@@ -30,8 +31,8 @@ def write_report(path: Path, *, rows: Sequence[Row], test: Scored, importance: d
     document = {
         **facts,
         "rows": [row.to_dict() for row in rows],
-        "calibration": metrics.calibration_bins(test.label, test.score),
-        "precision_recall": metrics.precision_recall_curve(test.label, test.score),
+        "calibration": calibration_bins(test.label, test.score),
+        "precision_recall": precision_recall_curve(test.label, test.score),
         "score_histogram": score_histogram(test.label, test.score),
         "importance": [
             {"feature": name, "ap_drop": drop} for name, drop in sorted(importance.items(), key=lambda item: -item[1])
@@ -65,11 +66,11 @@ def permutation_importance(
     kept = np.sort(rng.permutation(legitimate)[:_IMPORTANCE_ROWS])
     rows = np.sort(np.concatenate([kept, np.flatnonzero(label)]))
     x, label = x[rows].copy(), label[rows]
-    whole = metrics.average_precision(label, predict(x))
+    whole = average_precision(label, predict(x))
     drops = {}
     for place, name in enumerate(names):
         column = x[:, place].copy()
         x[:, place] = rng.permutation(column)
-        drops[name] = whole - metrics.average_precision(label, predict(x))
+        drops[name] = whole - average_precision(label, predict(x))
         x[:, place] = column
     return drops

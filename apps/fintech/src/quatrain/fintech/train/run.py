@@ -14,7 +14,8 @@ from quatrain.core.errors import UsageError
 from quatrain.core.inference import open_session
 from quatrain.core.tracking import Run, start_run
 from quatrain.fintech.data.named import TASK
-from quatrain.fintech.evaluate import Protocol, Row, baseline_rows
+from quatrain.fintech.evaluate.protocol import Protocol, Row
+from quatrain.fintech.evaluate.sealed import baseline_rows
 from quatrain.fintech.train.candidates import Final, Trial, candidates_of, choose, try_out
 from quatrain.fintech.train.config import TrainConfig
 from quatrain.fintech.train.material import Material, prepare

@@ -14,12 +14,13 @@ from quatrain.core.bundle.manifest import TensorSpec
 from quatrain.core.bundle.seal import seal
 from quatrain.core.inference import open_session
 from quatrain.core.store import Store
-from quatrain.fintech import features, metrics
+from quatrain.fintech import features
 from quatrain.fintech.data.columns import ColumnMap, ExtraColumns
 from quatrain.fintech.data.named import TASK
 from quatrain.fintech.data.table import Labelled
-from quatrain.fintech.evaluate import Row
-from quatrain.fintech.metrics import Labels
+from quatrain.fintech.evaluate.protocol import Row
+from quatrain.fintech.metrics.alerts import threshold_for_budget
+from quatrain.fintech.metrics.scored import Labels
 from quatrain.fintech.train.candidates import Final, Trial
 from quatrain.fintech.train.card import write_card
 from quatrain.fintech.train.config import MODEL_NAME, TrainConfig
@@ -38,7 +39,7 @@ def decide(config: TrainConfig, material: Material, champion: Trial) -> dict[str
     """Return what the manifest says of the decision: threshold, usual values, mapping."""
     x, label = material.past
     # Scores are float32 when the model runs; a threshold between two of them would move an alert.
-    threshold = metrics.threshold_for_budget(champion.score.astype(np.float32), budget=config.alert_budget)
+    threshold = threshold_for_budget(champion.score.astype(np.float32), budget=config.alert_budget)
     return {
         "threshold": threshold,
         "alert_budget": config.alert_budget,

@@ -1,82 +1,30 @@
-"""How a fraud model is measured: on the last transactions in time, beside the baselines, with intervals."""
+"""A sealed model on the last transactions in time, beside baselines that are trained on those before."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from quatrain.core.config import Config, UserPath
 from quatrain.core.inference import Model, load_model
-from quatrain.fintech import features, metrics
+from quatrain.fintech import features
 from quatrain.fintech.data.arrays import to_numpy
 from quatrain.fintech.data.columns import ColumnMap
 from quatrain.fintech.data.named import TASK, find_data
 from quatrain.fintech.data.table import Labelled, load_labelled, split_by_time
-from quatrain.fintech.metrics import Floats, Scored
+from quatrain.fintech.evaluate.config import EvaluateConfig
+from quatrain.fintech.evaluate.protocol import Protocol, Row
+from quatrain.fintech.metrics.scored import Floats, Scored
 
 _LOG = logging.getLogger(__name__)
 _PREDICT_ROWS = 65_536
 
 
-class EvaluateConfig(Config):
-    """Which model on which rows: the `[fintech.evaluate]` section."""
-
-    data: str
-    columns: UserPath | None = None
-    bundle: str = "fintech/fraud@prod"
-    # "test": the last `test_share` in time, with baselines trained on the rows before; "all": every row.
-    split: Literal["test", "all"] = "test"
-    test_share: float = Field(default=0.2, gt=0, lt=1)
-    cards_per_day: int = Field(default=100, ge=1)
-    n_resamples: int = Field(default=500, ge=10)
-    max_bad_ratio: float = Field(default=0.05, ge=0, le=1)
-    seed: int = Field(default=0, ge=0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One model on one part of the data."""
-
-    name: str
-    split: str
-    n: int
-    metrics: dict[str, float]
-    intervals: dict[str, tuple[float, float]]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return dict(vars(self))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Protocol:
-    """How rows are measured; one for every model of a table."""
-
-    alert_budget: float
-    cards_per_day: int
-    n_resamples: int
-    seed: int
-
-    def measure(self, name: str, split: str, scored: Scored) -> Row:
-        """Return a model's row."""
-        k = self.cards_per_day
-        return Row(
-            name=name,
-            split=split,
-            n=len(scored.label),
-            metrics=metrics.summarise(scored, budget=self.alert_budget, k=k),
-            intervals=metrics.intervals(scored, k=k, n_resamples=self.n_resamples, seed=self.seed),
-        )
-
-
-def evaluate(config: EvaluateConfig) -> dict[str, Any]:
+def evaluate_sealed(config: EvaluateConfig) -> dict[str, Any]:
     """Return the table as JSON values: the sealed model's row first, baselines after it."""
     model = load_model(config.bundle)
     decision = model.manifest.decision

@@ -10,7 +10,8 @@ import pytest
 from tests.fintech.conftest import Trained, write_world
 
 from quatrain.core.errors import BadDataError
-from quatrain.fintech.evaluate import EvaluateConfig, evaluate
+from quatrain.fintech.evaluate.config import EvaluateConfig
+from quatrain.fintech.evaluate.run import evaluate
 
 
 def config_for(trained: Trained, **changes: object) -> EvaluateConfig:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from quatrain.fintech.features import BUILT_IN
+from quatrain.fintech.features.row import BUILT_IN
 from quatrain.fintech.reasons import Predict, explain
 
 NAMES = (*BUILT_IN, "V1", "V2")

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import csv
 from pydantic import ValidationError
+from quatrain.fintech.features.build import build
 from tests.fintech.conftest import Trained, write_world
 
 from quatrain.core.inference import load_model
 from quatrain.core.jobs.history import unit_outputs
-from quatrain.fintech import features
 from quatrain.fintech.score import JOB, ScoreConfig, score
 
 ALERT_COLUMNS = [
@@ -63,7 +63,7 @@ def test_scores_are_the_models(trained: Trained, incoming: Path) -> None:
     assert (report.exit_code, report.units["done"]) == (0, 1)
     model = load_model(trained.bundle)
     rows = pq.read_table(incoming / "day.parquet")
-    expected = model.predict(features.build(rows, model.manifest.inputs[0].columns))["probability"]
+    expected = model.predict(build(rows, model.manifest.inputs[0].columns))["probability"]
     scores = table(incoming.parent / "out", "scores")
     assert scores.column_names == ["transaction_id", "timestamp", "score", "is_alert"]
     assert scores["transaction_id"].to_pylist() == rows["transaction_id"].to_pylist()

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from quatrain.fintech.features.build import build
 from sklearn.metrics import average_precision_score  # type: ignore[import-untyped]  # ships no types
 from tests.fintech.conftest import Trained, small_config, write_world
 
@@ -17,10 +18,10 @@ from quatrain.core.errors import BadDataError, UsageError
 from quatrain.core.inference import load_model
 from quatrain.core.store import Store
 from quatrain.core.tracking import list_runs
-from quatrain.fintech import features
 from quatrain.fintech.data.columns import ColumnMap
 from quatrain.fintech.data.table import load_labelled, split_by_time
 from quatrain.fintech.evaluate.sealed import predict
+from quatrain.fintech.features.row import BUILT_IN
 from quatrain.fintech.train import run as training_run
 from quatrain.fintech.train.candidates import Trial, choose
 from quatrain.fintech.train.run import train
@@ -48,7 +49,7 @@ def test_the_sealed_model_reproduces_its_test_row(trained: Trained) -> None:
     names = model.manifest.inputs[0].columns
     labelled = load_labelled(trained.data, ColumnMap())
     test = split_by_time(labelled.timestamp_us, test_share=0.2, valid_share=0.2).test
-    score = predict(model, features.build(labelled.table, names)[test])
+    score = predict(model, build(labelled.table, names)[test])
     ap = average_precision_score(labelled.label[test], score)
     assert trained.result.rows[0].metrics["ap"] == pytest.approx(ap, abs=1e-9)
     assert model.manifest.metrics["test"] == trained.result.rows[0].metrics
@@ -99,7 +100,7 @@ def test_golden_rows_are_nobodys_transactions(trained: Trained) -> None:
     """No golden row is a row of the data, though each value occurs in it."""
     golden, _ = trained.result.bundle.golden()
     names = trained.result.bundle.manifest.inputs[0].columns
-    x = features.build(load_labelled(trained.data, ColumnMap()).table, names)
+    x = build(load_labelled(trained.data, ColumnMap()).table, names)
     real = {row.tobytes() for row in x}
     assert not any(row.tobytes() in real for row in golden["features"])
     for place in range(x.shape[1]):
@@ -114,7 +115,7 @@ def test_the_report_holds_what_the_page_draws(trained: Trained) -> None:
     assert sum(row["n"] for row in report["calibration"]) == n_test
     assert sum(row["legitimate"] + row["fraud"] for row in report["score_histogram"]) == n_test
     assert report["precision_recall"][-1]["recall"] == pytest.approx(1.0)
-    assert {row["feature"] for row in report["importance"]} == set(features.BUILT_IN)
+    assert {row["feature"] for row in report["importance"]} == set(BUILT_IN)
     assert report["importance"][0]["feature"] in {"amount", "log_amount"}
     assert report["rows"][0]["name"] == report["champion"]
 

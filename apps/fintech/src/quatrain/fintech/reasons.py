@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from quatrain.fintech.features import AMOUNT, DAY_OF_WEEK, TIME_OF_DAY
+from quatrain.fintech.features.row import AMOUNT, DAY_OF_WEEK, TIME_OF_DAY
 
 Floats32 = NDArray[np.float32]
 Predict = Callable[[Floats32], Floats32]

@@ -22,11 +22,12 @@ from quatrain.core.jobs.config import JobConfig
 from quatrain.core.jobs.engine import run_job
 from quatrain.core.jobs.report import JobReport
 from quatrain.core.jobs.sink import Sink
-from quatrain.fintech import features
 from quatrain.fintech.data.arrays import Array, from_numpy, from_strings
 from quatrain.fintech.data.columns import ColumnMap, read_columns
 from quatrain.fintech.data.read import layout_for_model, read_batches
 from quatrain.fintech.data.source import Source, open_source
+from quatrain.fintech.features.build import build
+from quatrain.fintech.features.names import extra_names
 from quatrain.fintech.reasons import N_REASONS, explain
 
 # The name of the job in the ledger.
@@ -94,7 +95,7 @@ class Scorer:
     def process(self, path: Path, sink: Sink) -> None:
         """Score one file; raises BadDataError for a file that cannot be used at all."""
         source = open_source(path, self._mapping.csv)
-        layout = layout_for_model(source, self._mapping, extras=features.extra_names(self._names))
+        layout = layout_for_model(source, self._mapping, extras=extra_names(self._names))
         if layout.unknown:
             _LOG.info("columns that the model does not use", extra={"file": path.name, "columns": layout.unknown})
         rejected = _Counted(sink)
@@ -112,7 +113,7 @@ class Scorer:
         return np.asarray(self._model.predict(x)["probability"])
 
     def _deliver(self, batch: pa.RecordBatch, source: Source, sink: Sink) -> None:
-        x = features.build(batch, self._names)
+        x = build(batch, self._names)
         probability = self.predict(x) if len(x) else np.zeros(0, dtype=np.float32)
         is_alert = probability >= self._threshold
         scores = {

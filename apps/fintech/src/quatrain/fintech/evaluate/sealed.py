@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quatrain.core.inference import Model, load_model
-from quatrain.fintech import features
 from quatrain.fintech.data.arrays import to_numpy
 from quatrain.fintech.data.columns import ColumnMap
 from quatrain.fintech.data.named import TASK, find_data
 from quatrain.fintech.data.table import Labelled, load_labelled, split_by_time
 from quatrain.fintech.evaluate.config import EvaluateConfig
 from quatrain.fintech.evaluate.protocol import Protocol, Row
+from quatrain.fintech.features.build import build
+from quatrain.fintech.features.names import extra_names
+from quatrain.fintech.features.row import DAY_US
 from quatrain.fintech.metrics.scored import Floats, Scored
 
 _LOG = logging.getLogger(__name__)
@@ -31,10 +33,8 @@ def evaluate_sealed(config: EvaluateConfig) -> dict[str, Any]:
     names = model.manifest.inputs[0].columns
     sealed = ColumnMap.model_validate(decision["columns"])
     data = find_data(config.data, columns=config.columns, default=sealed)
-    labelled = load_labelled(
-        data.path, data.mapping, extras=features.extra_names(names), max_bad_ratio=config.max_bad_ratio
-    )
-    x = features.build(labelled.table, names)
+    labelled = load_labelled(data.path, data.mapping, extras=extra_names(names), max_bad_ratio=config.max_bad_ratio)
+    x = build(labelled.table, names)
     protocol = Protocol(
         alert_budget=float(decision["alert_budget"]),
         cards_per_day=config.cards_per_day,
@@ -91,7 +91,7 @@ def scored_rows(labelled: Labelled, part: slice, score: Floats) -> Scored:
         label=labelled.label[part],
         score=score,
         amount=labelled.amount[part],
-        day=labelled.timestamp_us[part] // features.DAY_US,
+        day=labelled.timestamp_us[part] // DAY_US,
         customer=customer,
     )
 

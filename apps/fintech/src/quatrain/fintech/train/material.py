@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quatrain.core.errors import BadDataError, require_installed
-from quatrain.fintech import features
 from quatrain.fintech.data.named import NamedData, find_data
 from quatrain.fintech.data.table import Labelled, Split, load_labelled, split_by_time
 from quatrain.fintech.evaluate.sealed import scored_rows
+from quatrain.fintech.features.build import build
+from quatrain.fintech.features.names import feature_names
 from quatrain.fintech.metrics.scored import Floats, Scored
 from quatrain.fintech.train.candidates import Rows
 from quatrain.fintech.train.config import TrainConfig
@@ -99,6 +100,7 @@ def prepare(config: TrainConfig) -> Material:
                 f"the {name} part of {data.name} has {int(label.sum())} frauds in {len(label)} rows; "
                 "both kinds are needed: give a longer period, or other --set test_share / valid_share"
             )
-    names = features.feature_names(labelled.extras, span_us=int(at_us[split.train.stop - 1] - at_us[0]))
+    span_us = int(at_us[split.train.stop - 1] - at_us[0])
+    names = feature_names(labelled.table.column_names, labelled.extras, span_us=span_us, history="none")
     _LOG.info("%s: %d rows, %d frauds, inputs %s", data.name, len(labelled), labelled.label.sum(), ", ".join(names))
-    return Material(data=data, labelled=labelled, split=split, names=names, x=features.build(labelled.table, names))
+    return Material(data=data, labelled=labelled, split=split, names=names, x=build(labelled.table, names))

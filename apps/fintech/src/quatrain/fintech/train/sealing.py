@@ -14,11 +14,11 @@ from quatrain.core.bundle.manifest import TensorSpec
 from quatrain.core.bundle.seal import seal
 from quatrain.core.inference import open_session
 from quatrain.core.store import Store
-from quatrain.fintech import features
 from quatrain.fintech.data.columns import ColumnMap, ExtraColumns
 from quatrain.fintech.data.named import TASK
 from quatrain.fintech.data.table import Labelled
 from quatrain.fintech.evaluate.protocol import Row
+from quatrain.fintech.features.build import reference_values
 from quatrain.fintech.metrics.alerts import threshold_for_budget
 from quatrain.fintech.metrics.scored import Labels
 from quatrain.fintech.train.candidates import Final, Trial
@@ -43,7 +43,7 @@ def decide(config: TrainConfig, material: Material, champion: Trial) -> dict[str
     return {
         "threshold": threshold,
         "alert_budget": config.alert_budget,
-        "reference": features.reference_values(x[~label], material.names),
+        "reference": reference_values(x[~label], material.names),
         "columns": _sealed_mapping(material.data.mapping, material.labelled).model_dump(mode="json"),
         "model": champion.candidate.kind,
         "is_synthetic": material.is_synthetic,

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quatrain.core.errors import BadDataError
-from quatrain.fintech.features import BUILT_IN, DAY_US, WEEK_US, build, extra_names, feature_names, reference_values
+from quatrain.fintech.features.build import build, reference_values
+from quatrain.fintech.features.names import extra_names, feature_names
+from quatrain.fintech.features.row import BUILT_IN, DAY_US, WEEK_US
 
 NAMES = (*BUILT_IN, "V1")
 
@@ -61,16 +63,16 @@ def test_other_rows_change_nothing() -> None:
 
 def test_a_cycle_is_learned_only_if_seen_whole() -> None:
     """Two days of data say nothing about weekdays."""
-    assert feature_names(["V1"], span_us=DAY_US - 1) == ("amount", "log_amount", "V1")
-    assert feature_names(["V1"], span_us=2 * DAY_US) == ("amount", "log_amount", "hour", "is_night", "V1")
-    assert feature_names(["V1"], span_us=WEEK_US) == NAMES
+    assert feature_names([], ["V1"], span_us=DAY_US - 1) == ("amount", "log_amount", "V1")
+    assert feature_names([], ["V1"], span_us=2 * DAY_US) == ("amount", "log_amount", "hour", "is_night", "V1")
+    assert feature_names([], ["V1"], span_us=WEEK_US) == NAMES
     assert extra_names(NAMES) == ("V1",)
 
 
 def test_an_extra_named_like_a_feature_is_refused() -> None:
     """Two meanings of one name would be scored as one."""
     with pytest.raises(BadDataError, match="may not be named hour"):
-        feature_names(["hour"], span_us=WEEK_US)
+        feature_names([], ["hour"], span_us=WEEK_US)
 
 
 def test_reference_is_the_median() -> None:

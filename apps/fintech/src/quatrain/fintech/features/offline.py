@@ -1,0 +1,134 @@
+"""The offline engine: history features of every event at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quatrain.fintech.features import kernels
+from quatrain.fintech.features.events import Codes, Events, Ints
+from quatrain.fintech.features.graph import components
+from quatrain.fintech.features.names import AMOUNT_KINDS, ENTITIES, EPOCH_US, LONGEST_US, Feature, parse
+from quatrain.fintech.features.row import HOUR_US
+
+Matrix = NDArray[np.float32]
+# By place in the matrix.
+Placed = Mapping[int, Feature]
+Groups = tuple[Codes, Ints]
+
+_KINDS = {
+    "count": kernels.COUNT,
+    "sum": kernels.SUM,
+    "mean": kernels.MEAN,
+    "ratio": kernels.RATIO,
+    "since": kernels.SINCE,
+    "matured": kernels.MATURED,
+    "frauds": kernels.FRAUDS,
+    "risk": kernels.RISK,
+    "since_fraud": kernels.SINCE_FRAUD,
+}
+
+
+def matrix(events: Events, names: Sequence[str], label_delay_us: int) -> Matrix:
+    """Return history features, float32 of shape (len(events), len(names)).
+
+    Every value is a function of the event and of those before it in the total order, and of the
+    labels known by then. Raises ValueError for a name that is no history feature, and for a
+    negative delay.
+    """
+    if label_delay_us < 0:
+        raise ValueError(f"label_delay_us must be at least 0, got {label_delay_us}")
+    placed = {place: _feature(name) for place, name in enumerate(names)}
+    out = np.empty((len(events), len(names)), dtype=np.float32)  # (n, F)
+    if not len(events):
+        return out
+    groups: dict[tuple[str, ...], Groups] = {}
+    for by in dict.fromkeys(feature.by for feature in placed.values()):
+        of_key = {place: feature for place, feature in placed.items() if feature.by == by}
+        _fill_key(out, of_key, events, _groups(events, by, groups), label_delay_us)
+        _fill_missing(out, of_key, events, by)
+    return out
+
+
+def missing_value(feature: Feature) -> float:
+    """Return what a feature is where its key's id is missing."""
+    if feature.kind in ("since", "since_fraud"):
+        return LONGEST_US / HOUR_US
+    return 1.0 if feature.kind == "ratio" else 0.0
+
+
+def _feature(name: str) -> Feature:
+    feature = parse(name)
+    if feature is None:
+        raise ValueError(f"{name!r} is no history feature; see quatrain.fintech.features.names")
+    return feature
+
+
+def _groups(events: Events, by: tuple[str, ...], known: dict[tuple[str, ...], Groups]) -> Groups:
+    """Return the events of each key; a pair is its second entity's groups split by the first."""
+    if by not in known:
+        codes, n_codes = _codes(events, by[0])
+        if len(by) == 1:
+            known[by] = kernels.grouped(codes, n_codes)
+        else:
+            known[by] = kernels.regrouped(*_groups(events, by[1:], known), codes, n_codes)
+    return known[by]
+
+
+def _fill_key(out: Matrix, placed: Placed, events: Events, groups: Groups, delay_us: int) -> None:
+    amounts = {place: f for place, f in placed.items() if f.kind in (*AMOUNT_KINDS, "since")}
+    if amounts:
+        spec, windows_us = _spec(amounts)
+        kernels.fill_amounts(out, groups, (events.at_us, events.amount), spec, windows_us, LONGEST_US)
+    labels = {place: f for place, f in placed.items() if f.needs_labels}
+    if labels:
+        spec, windows_us = _spec(labels)
+        frauds = _frauds(events, groups, windows_us, delay_us)
+        kernels.fill_labels(out, groups, events.at_us, frauds, spec, windows_us, delay_us, LONGEST_US)
+    for other in dict.fromkeys(f.of for f in placed.values() if f.of is not None):
+        (places, _, windows), windows_us = _spec({place: f for place, f in placed.items() if f.of == other})
+        kernels.fill_distinct(out, groups, events.at_us, _codes(events, other), (places, windows), windows_us)
+    for place, feature in placed.items():
+        if feature.kind == "component":
+            (customer, n_customers), (device, n_devices) = _codes(events, "customer"), _codes(events, "device")
+            out[:, place] = components(events.at_us, customer, device, (n_customers, n_devices), EPOCH_US)
+
+
+def _fill_missing(out: Matrix, placed: Placed, events: Events, by: tuple[str, ...]) -> None:
+    values = np.array([missing_value(feature) for feature in placed.values()], dtype=np.float32)
+    for entity in by:
+        kernels.fill_missing(out, _codes(events, entity)[0], np.array(list(placed)), values)
+
+
+def _frauds(events: Events, groups: Groups, windows_us: Ints, delay_us: int) -> tuple[Ints, Ints, Ints, Ints]:
+    """Return the frauds as fill_labels wants them: who sees a fraud is known by index, so ties need no care there."""
+    order, starts = groups
+    among = np.flatnonzero(events.is_fraud[order])
+    group = np.searchsorted(starts, among, side="right") - 1
+    fraud = order[among].astype(np.int64)
+    at_us, known_us = events.at_us[fraud], events.known_us[fraud]
+    # A label that came with the event itself is seen by later events only.
+    visible_from = np.maximum(fraud + 1, np.searchsorted(events.at_us, known_us))
+    expiry_us = np.minimum(known_us + windows_us[:, None], at_us + LONGEST_US + delay_us)  # (W, frauds)
+    forgotten_from = np.maximum(np.searchsorted(events.at_us, expiry_us), visible_from)
+    by_seen = np.lexsort((visible_from, group))
+    for window in forgotten_from:
+        window[:] = window[np.lexsort((window, group))]
+    first = np.searchsorted(group, np.arange(len(starts)))
+    return first, visible_from[by_seen], at_us[by_seen], forgotten_from
+
+
+def _spec(placed: Placed) -> tuple[tuple[Ints, Ints, Ints], Ints]:
+    """Return (places, kinds, windows) of features, and the window lengths that the windows are indices into."""
+    windows_us = sorted({feature.window_us for feature in placed.values() if feature.window_us})
+    windows = [windows_us.index(f.window_us) if f.window_us else 0 for f in placed.values()]
+    kinds = [_KINDS.get(feature.kind, 0) for feature in placed.values()]
+    spec = (np.array(list(placed)), np.array(kinds), np.array(windows))
+    return spec, np.array(windows_us, dtype=np.int64)
+
+
+def _codes(events: Events, entity: str) -> tuple[Codes, int]:
+    column = ENTITIES[entity]
+    return events.codes[column], events.n_codes[column]

@@ -6,12 +6,13 @@ not see what two inputs do together only; then no reason is given rather than a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quatrain.fintech.features.row import AMOUNT, DAY_OF_WEEK, TIME_OF_DAY
+from quatrain.fintech.wording import wording
 
 Floats32 = NDArray[np.float32]
 Predict = Callable[[Floats32], Floats32]
@@ -23,13 +24,6 @@ _LEAST_DROP = 0.05
 _CHUNK = 512
 # A probability of float32 below or above has no log-odds.
 _EDGE = 1e-7
-_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-# Inputs that say one thing are set together.
-_GROUPS: Mapping[str, tuple[str, ...]] = {
-    "amount": AMOUNT,
-    "time of day": TIME_OF_DAY,
-    "day of week": DAY_OF_WEEK,
-}
 
 
 def explain(
@@ -50,10 +44,10 @@ def explain(
 
 def _groups(names: Sequence[str]) -> dict[str, list[int]]:
     """Return the columns of each thing that can be usual or not."""
-    grouped = {label: [names.index(name) for name in members if name in names] for label, members in _GROUPS.items()}
-    taken = {place for places in grouped.values() for place in places}
-    alone = {name: [place] for place, name in enumerate(names) if place not in taken}
-    return {label: places for label, places in (grouped | alone).items() if places}
+    groups: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        groups.setdefault(wording(name).thing, []).append(place)
+    return groups
 
 
 def _drops(
@@ -84,22 +78,15 @@ def _reasons(
     names: Sequence[str],
     reference: Mapping[str, float],
 ) -> tuple[str, ...]:
-    labels = list(groups)
+    things = list(groups)
     strongest = np.argsort(-drop, kind="stable")[:N_REASONS]
-    return tuple(
-        f"{labels[i]} {_shown(labels[i], float(row[first]))}, usually {_shown(labels[i], reference[names[first]])}"
-        for i in strongest
-        if drop[i] >= _LEAST_DROP
-        for first in groups[labels[i]][:1]
-    )
+    return tuple(_told(row, groups[things[i]], names, reference) for i in strongest if drop[i] >= _LEAST_DROP)
 
 
-def _shown(label: str, value: float) -> str:
-    if label == "amount":
-        return f"{value:,.2f}"
-    if label == "time of day":
-        minutes = int(value * 60) % (24 * 60)
-        return f"{minutes // 60:02d}:{minutes % 60:02d}"
-    if label == "day of week":
-        return _WEEKDAYS[int(value) % 7]
-    return f"{value:.4g}"
+def _told(row: Floats32, places: Sequence[int], names: Sequence[str], reference: Mapping[str, float]) -> str:
+    """Return the reason by the input of the thing that is furthest from usual, in orders of magnitude."""
+    usual = [reference[names[place]] for place in places]
+    distance = [abs(math.log1p(abs(row[place])) - math.log1p(abs(at))) for place, at in zip(places, usual, strict=True)]
+    # The first of a stateless thing is the one that people read: the amount, not its logarithm.
+    chosen = 0 if wording(names[places[0]]).label == wording(names[places[0]]).thing else distance.index(max(distance))
+    return wording(names[places[chosen]]).told(float(row[places[chosen]]), usual=usual[chosen])

@@ -15,7 +15,7 @@ from quatrain.fintech.wording import wording
         ("customer_count_1d", 14, 2, "customer: transactions in 1 day 14, usually 2"),
         ("customer_terminal_count_30d", 1, 6, "customer with this terminal: transactions in 30 days 1, usually 6"),
         ("customer_sum_1h", 1234.5, 20, "customer: spent in 1 hour 1,234.50, usually 20.00"),
-        ("customer_ratio_1d", 7.06, 1, "amount against the average of the customer in 1 day 7.1 times, usually 1.0 times"),
+        ("customer_ratio_1d", 7.06, 1, "customer: amount against the average in 1 day 7.1 times, usually 1.0 times"),
         ("terminal_risk_7d", 0.125, 0, "terminal: fraud rate in 7 days 12.5%, usually 0.0%"),
         ("terminal_frauds_10m", 3, 0, "terminal: known frauds in 10 minutes 3, usually 0"),
         ("customer_since", 0.25, 30, "customer: time since the last transaction 15 min, usually 30.0 h"),

@@ -68,7 +68,7 @@ def _label(feature: Feature) -> str:
         "count": f"{who}: transactions{within}",
         "sum": f"{who}: spent{within}",
         "mean": f"{who}: average amount{within}",
-        "ratio": f"amount against the average of the {who}{within}",
+        "ratio": f"{who}: amount against the average{within}",
         "matured": f"{who}: transactions with a known outcome{within}",
         "risk": f"{who}: fraud rate{within}",
         "frauds": f"{who}: known frauds{within}",

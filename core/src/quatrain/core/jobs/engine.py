@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from quatrain.core.config import settings
 from quatrain.core.errors import ExitCode, LockedError, UsageError, UserError
 from quatrain.core.jobs.attempt import Process, attempt
 from quatrain.core.jobs.config import JobConfig
+from quatrain.core.jobs.earlier import Earlier
+from quatrain.core.jobs.feed import Feed, Lane, lanes_of
 from quatrain.core.jobs.files import sweep_parts
 from quatrain.core.jobs.identity import Job, Snapshot, plain, take_snapshot
 from quatrain.core.jobs.inputs import Candidate, find_inputs
@@ -41,32 +44,34 @@ def run_job(
     config_digest: str,
     process: Process,
     app: str,
+    ahead: Sequence[Feed] = (),
     ledger_url: str | None = None,
 ) -> JobReport:
     """Process every input file that is new, and report; results lie in `config.out`.
 
-    A file is new when no finished unit has its content, this model and this config.
-    `ledger_url` None means the ledger of the settings. Raises LockedError while another
-    process runs the same job into the same folder, and UserError for what ends the whole
-    run; one bad file never does.
+    A file is new when no finished unit has its content, this model and this config. The files
+    of `ahead` come first, and once each. `ledger_url` None means the ledger of the settings.
+    Raises LockedError while another process runs the same job into the same folder, and
+    UserError for what ends the whole run; one bad input never does.
     """
     job = Job(name=name, app=app, out=_resolved(config.out), model_digest=model_digest, config_digest=config_digest)
     url = ledger_url or settings().ledger_url
+    lanes = lanes_of(config, job, process, ahead)
     if config.dry_run:
-        return rehearse(config, job, url)
+        return rehearse(lanes, url)
     if config.prom is not None:
         check_metrics_path(config.prom)
     with job_lock(job):
-        return _Run(config, job, process).execute(url)
+        return _Run(config, job, lanes).execute(url)
 
 
 class _Run:
     """One run of a job, under its lock."""
 
-    def __init__(self, config: JobConfig, job: Job, process: Process) -> None:
+    def __init__(self, config: JobConfig, job: Job, lanes: Sequence[Lane]) -> None:
         self._config = config
         self._job = job
-        self._process = process
+        self._lanes = lanes
         self._tally = Tally()
         self._suspect = Suspect(job)
         self._snapshots: dict[str, Snapshot] = {}
@@ -106,32 +111,39 @@ class _Run:
         return report
 
     def _work(self, ledger: Ledger, stop: StopFlag) -> JobReport:
+        earlier = Earlier(ledger, self._job)
         try:
-            for candidate in _with_progress(self._suspect.put_last(find_inputs(self._config))):
-                stop.check()
-                self._take_up(candidate, ledger, stop)
+            for lane in self._lanes:
+                for candidate in _with_progress(self._suspect.put_last(find_inputs(lane.config))):
+                    stop.check()
+                    self._take_up(candidate, lane, ledger, earlier, stop)
         except StoppedError as error:
             reason = f"{error}; the file under way was abandoned, and the next run goes on from there"
             return self._report("stopped", ExitCode.FAILED, reason)
         return self._report(*self._tally.verdict(max_bad_ratio=self._config.max_bad_ratio))
 
-    def _take_up(self, candidate: Candidate, ledger: Ledger, stop: StopFlag) -> None:
-        decision = decide(candidate, self._job, ledger)
+    def _take_up(self, candidate: Candidate, lane: Lane, ledger: Ledger, earlier: Earlier, stop: StopFlag) -> None:
+        decision = decide(candidate, lane.job, ledger)
         if decision.snapshot is not None:
             self._snapshots[decision.label] = decision.snapshot
+        status, reason = decision.settled, decision.reason
         if decision.action == "process":
             self._tally.new += 1
             with self._suspect.watch(decision.label):
-                unit = self._attempt(decision, stop)
+                unit = self._attempt(decision, lane, earlier, stop)
             self._record(unit, ledger)
+            earlier.add(unit)
+            status, reason = unit.status, unit.reason
         elif decision.action == "fail":
             self._tally.new += 1
             self._record(UnitRecord(path=decision.label, status="failed", reason=decision.reason), ledger)
         else:
             self._tally.skipped += 1
             self._note_duplicate(decision, ledger)
+        if lane.is_required and status != "done":
+            raise UserError(f"{decision.label} is needed before anything else, but it is not done: {reason}")
 
-    def _attempt(self, decision: Decision, stop: StopFlag) -> UnitRecord:
+    def _attempt(self, decision: Decision, lane: Lane, earlier: Earlier, stop: StopFlag) -> UnitRecord:
         if decision.reason is not None:
             logger.warning("unit is done again", extra={"file": decision.label, "reason": decision.reason})
         try:
@@ -139,10 +151,17 @@ class _Run:
         except OSError as error:
             reason = f"cannot be read: {error.strerror or error}"
             return UnitRecord(path=decision.label, status="failed", reason=reason)
-        key = self._job.unit_key(input_digest=snapshot.digest, suffix=decision.path.suffix)
-        sink = FileSink(out=self._job.out, source=decision.path, key=key, tag=self._job.tag, checkpoint=stop.check)
+        key = lane.job.unit_key(input_digest=snapshot.digest, suffix=decision.path.suffix)
+        sink = FileSink(
+            out=self._job.out,
+            source=decision.path,
+            key=key,
+            tag=self._job.tag,
+            checkpoint=stop.check,
+            earlier=partial(earlier.outputs, key=key),
+        )
         record, published = attempt(
-            self._process, path=decision.path, label=decision.label, key=key, snapshot=snapshot, sink=sink
+            lane.process, path=decision.path, label=decision.label, key=key, snapshot=snapshot, sink=sink
         )
         self._tally.outputs += [file.path for file in published]
         return record

@@ -106,6 +106,12 @@ class Ledger:
         row = self._one(mine.order_by(UNITS.c.id.desc()).limit(1))
         return None if row is None or row["status"] == "failed" else row
 
+    def settled_units(self, job: Job) -> list[sa.RowMapping]:
+        """Return key, input_digest and outputs of every unit that is done or refused, in the order of the records."""
+        columns = (UNITS.c.key, UNITS.c.input_digest, UNITS.c.outputs)
+        mine = sa.select(*columns).where(UNITS.c.scope == job.scope, UNITS.c.status.in_(["done", "refused"]))
+        return self.select(mine.order_by(UNITS.c.id))
+
     def has_duplicate(self, job: Job, *, key: str, path: str, of: str) -> bool:
         """Whether it is recorded already that `path` holds what `of` held."""
         mine = sa.select(UNITS.c.id).where(UNITS.c.scope == job.scope, UNITS.c.key == key)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from quatrain.core.errors import ExitCode
-from quatrain.core.jobs.config import JobConfig
+from quatrain.core.jobs.feed import Lane
 from quatrain.core.jobs.identity import Job, Snapshot, plain, stamp_of, take_snapshot
 from quatrain.core.jobs.inputs import Candidate, find_inputs
 from quatrain.core.jobs.ledger import Ledger, read_ledger
@@ -29,6 +30,8 @@ class Decision:
     label: str
     action: Action
     reason: str | None = None
+    # What became of this content the last time, where nothing is to be done.
+    settled: str | None = None
     key: str | None = None
     # Present when the file was read just now.
     snapshot: Snapshot | None = None
@@ -47,11 +50,12 @@ def decide(candidate: Candidate, job: Job, ledger: Ledger | None) -> Decision:
         return Decision(path=candidate.path, label=label, action="fail", reason=reason)
 
 
-def rehearse(config: JobConfig, job: Job, ledger_url: str) -> JobReport:
+def rehearse(lanes: Sequence[Lane], ledger_url: str) -> JobReport:
     """Return a report whose plan says what a run would do; nothing is written."""
     tally, plan, keys = Tally(), [], dict[str, str]()
     with read_ledger(ledger_url) as ledger:
-        for candidate in find_inputs(config):
+        found = [(lane.job, candidate) for lane in lanes for candidate in find_inputs(lane.config)]
+        for job, candidate in found:
             decision = _without_repeats(decide(candidate, job, ledger), keys)
             tally.skipped += decision.action in {"skip", "duplicate"}
             tally.new += decision.action in {"process", "fail"}
@@ -81,16 +85,16 @@ def _decide(path: Path, label: str, job: Job, ledger: Ledger | None) -> Decision
         reason = f"what run {earlier['run_id']} published is gone or was changed"
         return Decision(path=path, label=label, action="process", reason=reason, key=key, snapshot=snapshot)
     status = f"{earlier['status']} in run {earlier['run_id']}"
-    if earlier["path"] == label:
-        return Decision(path=path, label=label, action="skip", reason=status, key=key, snapshot=snapshot)
+    is_same = earlier["path"] == label
     return Decision(
         path=path,
         label=label,
-        action="duplicate",
-        reason=f"same content as {earlier['path']}, {status}",
+        action="skip" if is_same else "duplicate",
+        reason=status if is_same else f"same content as {earlier['path']}, {status}",
+        settled=earlier["status"],
         key=key,
         snapshot=snapshot,
-        duplicate_of=earlier["path"],
+        duplicate_of=None if is_same else earlier["path"],
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ _OUTPUT_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
 
 class Sink(Protocol):
-    """What a job's `process(path, sink)` hands its results to."""
+    """What a job's `process(path, sink)` hands its results to, and what lets it build on earlier ones."""
 
     def write(self, output: str, table: pa.Table | pa.RecordBatch) -> None:
         """Append rows to the unit's Parquet file of this output; an empty table makes an empty file."""
@@ -38,6 +38,12 @@ class Sink(Protocol):
 
     def count(self, rows: int) -> None:
         """Add rows read from the input, good and bad."""
+
+    def earlier(self, output: str) -> Sequence[Published]:
+        """Return the files of an output that units settled before this one published, oldest first.
+
+        The same ones whenever this unit is done again; some may have been deleted since.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +76,23 @@ class Published:
 class FileSink:
     """The Sink of one unit; nothing has its final name before `commit`."""
 
-    def __init__(self, *, out: Path, source: Path, key: str, tag: str, checkpoint: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        *,
+        out: Path,
+        source: Path,
+        key: str,
+        tag: str,
+        checkpoint: Callable[[], None],
+        earlier: Callable[[str], Sequence[Published]] = lambda _output: (),
+    ) -> None:
         self._out = out
         self._source = source
         self._name = f"{_safe_stem(source)}-{key[:12]}"
         self._tag = tag
         # Called between batches; raises when the job is asked to stop.
         self._checkpoint = checkpoint
+        self._earlier = earlier
         self._tables: dict[str, _TableFile] = {}
         self._rejects: _LinesFile | None = None
         self._bad = _RowSet()
@@ -119,6 +135,10 @@ class FileSink:
         if rows < 0:
             raise ValueError(f"rows read must be 0 or more, got {rows}")
         self._rows += rows
+
+    def earlier(self, output: str) -> Sequence[Published]:
+        """Return what the units before this one published."""
+        return self._earlier(output)
 
     def refuse(self, reason: str) -> None:
         """Take back every table and quarantine the file as a whole, after the rows rejected so far."""

@@ -36,8 +36,7 @@ def chain(path: Path, sink: Sink) -> None:
 
 def texts(path: Path) -> list[str]:
     """Return what a published file holds."""
-    found: list[str] = pq.read_table(path)["text"].to_pylist()
-    return found
+    return [str(text) for text in pq.read_table(path)["text"].to_pylist()]
 
 
 class Desk:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from quatrain.core.jobs.identity import Job
@@ -55,7 +55,7 @@ class Earlier:
         if self._units is None:
             self._units = []
             for row in self._ledger.settled_units(self._job):
-                self._append(_settled(row))
+                self._append(_Settled(row["key"], row["input_digest"], row["outputs"]))
         return self._units
 
     def _append(self, unit: _Settled) -> None:
@@ -63,10 +63,6 @@ class Earlier:
             self._units.append(unit)
         self._keys.add(unit.key)
         _supersede(self._newest, unit)
-
-
-def _settled(row: Mapping[str, Any]) -> _Settled:
-    return _Settled(row["key"], row["input_digest"], row["outputs"])
 
 
 def _newest(units: Iterable[_Settled]) -> dict[str, Outputs]:

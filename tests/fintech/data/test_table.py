@@ -117,6 +117,41 @@ def test_the_test_part_is_the_last_fifth() -> None:
     assert folds == [(slice(0, 50), slice(50, 75)), (slice(0, 75), slice(75, 100))]
 
 
+@settings(max_examples=60, deadline=None)
+@given(times=st.lists(st.integers(0, 60), min_size=4, max_size=80), delay=st.integers(0, 20))
+def test_a_part_holds_no_row_whose_label_came_after_the_next_began(times: list[int], delay: int) -> None:
+    """What is learned from, or chosen on, was known when the part after it began; nothing else is left out."""
+    sorted_times = np.sort(np.array(times, dtype=np.int64))
+    try:
+        split = split_by_time(sorted_times, test_share=0.2, valid_share=0.3, delay_us=delay)
+    except BadDataError:
+        return
+    for earlier, later in ((split.train, split.valid), (split.known, split.test)):
+        begin = sorted_times[later][0]
+        known = sorted_times < begin - delay if delay else sorted_times < begin
+        assert earlier.stop == known.sum()
+    assert split.waiting == slice(split.known.stop, split.test.start)
+    for train, valid in time_folds(sorted_times, n_folds=3, first_share=0.4, delay_us=delay):
+        assert sorted_times[train].max() + delay < sorted_times[valid].min()
+
+
+def test_a_fraud_reported_later_passed_for_legitimate(tmp_path: Path) -> None:
+    """Known at labelled_at, or a delay after the transaction where the file does not say."""
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "transaction_id,timestamp,amount,is_fraud,labelled_at\n"
+        "a,2026-01-01,1,1,2026-01-02\nb,2026-01-01,1,1,2026-01-09\nc,2026-01-01,1,1,\nd,2026-01-01,1,0,\n"
+    )
+    labelled = load_labelled(path, ColumnMap())
+    first, day_us = int(labelled.timestamp_us[0]), 86_400_000_000
+    known = [labelled.label_known(first + days * day_us, delay_us=3 * day_us).tolist() for days in (0, 1, 2, 3, 8)]
+    a, b, c = ([row[i] for row in known] for i in range(3))
+    assert a == [False, True, True, True, True]
+    assert b == [False, False, False, False, True]
+    assert c == [False, False, False, True, True]
+    assert not any(row[3] for row in known)
+
+
 def test_one_instant_cannot_be_split() -> None:
     """A file of one moment has no past to learn from."""
     with pytest.raises(BadDataError, match="cannot be split by time"):

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from quatrain.core.errors import BadDataError
 from quatrain.fintech.data import kernels
 from quatrain.fintech.data.arrays import from_numpy, to_numpy
-from quatrain.fintech.data.columns import LABEL, ColumnMap
+from quatrain.fintech.data.columns import LABEL, LABELLED_AT, ColumnMap
 from quatrain.fintech.data.read import Layout, layout_for_model, layout_for_training, read_batches
 from quatrain.fintech.data.source import Source, open_source
 
 PATTERNS = ("*.csv", "*.parquet")
 _LOG = logging.getLogger(__name__)
+_DAY_US = 86_400_000_000
 
 
 @dataclass
@@ -70,6 +71,17 @@ class Labelled:
         """Whether somebody said what each row is; the others are history only."""
         return to_numpy(kernels.pc.is_valid(self.table[LABEL]))
 
+    def label_known(self, by_us: int, *, delay_us: int) -> NDArray[np.bool_]:
+        """Whether each row was known to be fraud at that moment; a fraud reported later passes for legitimate.
+
+        A label is known at `labelled_at`, or where the data does not say when, `delay_us` after the row.
+        """
+        known_us = self.timestamp_us + delay_us
+        if LABELLED_AT in self.table.column_names:
+            given = self.table[LABELLED_AT].cast(pa.int64())
+            known_us = to_numpy(kernels.pc.coalesce(given, from_numpy(known_us)))
+        return np.asarray(self.label & (known_us <= by_us))
+
     @property
     def amount(self) -> NDArray[np.float64]:
         """The amount of each row."""
@@ -83,11 +95,21 @@ class Labelled:
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Where each part lies in a table in time order."""
+    """Where each part lies in a table in time order; between two parts are rows whose label came too late."""
 
     train: slice
     valid: slice
     test: slice
+
+    @property
+    def known(self) -> slice:
+        """Every row whose label was known when the test began: what the final model learns from."""
+        return slice(0, self.valid.stop)
+
+    @property
+    def waiting(self) -> slice:
+        """The rows before the test whose label was not known yet."""
+        return slice(self.valid.stop, self.test.start)
 
 
 def load_labelled(
@@ -131,37 +153,56 @@ def files_of(path: Path) -> list[Path]:
     return found
 
 
-def split_by_time(timestamp_us: NDArray[np.int64], *, test_share: float, valid_share: float) -> Split:
-    """Return the last `test_share` of the rows as test, and of what is before it the last `valid_share` as valid.
+def split_by_time(
+    timestamp_us: NDArray[np.int64], *, test_share: float, valid_share: float, delay_us: int = 0
+) -> Split:
+    """Return the last `test_share` of the rows as test, and of what is known before it the last `valid_share` as valid.
 
-    A random split would let the model see the future. Rows of one instant stay together, in the
-    later part. Raises BadDataError when a part would be empty.
+    A random split would let the model see the future. Where labels come late, the rows of the last
+    `delay_us` before a part are left out of the one before it: nobody knew yet what they were. Rows
+    of one instant stay together, in the later part. Raises BadDataError when a part would be empty.
     """
     n_rows = len(timestamp_us)
     test = _cut(timestamp_us, int((1 - test_share) * n_rows))
-    valid = _cut(timestamp_us[:test], int((1 - valid_share) * test))
-    if not 0 < valid < test < n_rows:
-        raise BadDataError(f"{n_rows} rows cannot be split by time into three parts; more rows or instants are needed")
-    return Split(train=slice(0, valid), valid=slice(valid, test), test=slice(test, n_rows))
+    known = _matured(timestamp_us, before=test, delay_us=delay_us)
+    valid = _cut(timestamp_us[:known], int((1 - valid_share) * known))
+    train = _matured(timestamp_us, before=valid, delay_us=delay_us)
+    if not 0 < train <= valid < known <= test < n_rows:
+        advice = f"; labels that come {delay_us / _DAY_US:g} days late take rows from each part" if delay_us else ""
+        raise BadDataError(
+            f"{n_rows} rows cannot be split by time into three parts; more rows or instants are needed{advice}"
+        )
+    return Split(train=slice(0, train), valid=slice(valid, known), test=slice(test, n_rows))
 
 
-def time_folds(timestamp_us: NDArray[np.int64], *, n_folds: int, first_share: float) -> Iterator[tuple[slice, slice]]:
+def time_folds(
+    timestamp_us: NDArray[np.int64], *, n_folds: int, first_share: float, delay_us: int = 0
+) -> Iterator[tuple[slice, slice]]:
     """Yield (train, valid) of an expanding window: each fold is validated on what came right after its past.
 
-    The first fold trains on `first_share` of the rows; the validation parts cover the rest in equal steps.
+    The first fold's past is `first_share` of the rows; the validation parts cover the rest in equal
+    steps. The rows of the last `delay_us` of a past are left out: their labels were not known.
     """
     n_rows = len(timestamp_us)
     edges = np.linspace(first_share, 1, n_folds + 1)
     cuts = [*(_cut(timestamp_us, int(edge * n_rows)) for edge in edges[:-1]), n_rows]
     for begin, end in itertools.pairwise(cuts):
-        if 0 < begin < end:
-            yield slice(0, begin), slice(begin, end)
+        known = _matured(timestamp_us, before=begin, delay_us=delay_us)
+        if 0 < known <= begin < end:
+            yield slice(0, known), slice(begin, end)
 
 
 def _layout(source: Source, mapping: ColumnMap, extras: Sequence[str] | None) -> Layout:
     if extras is None:
         return layout_for_training(source, mapping)
     return layout_for_model(source, mapping, extras=extras, has_label=True)
+
+
+def _matured(timestamp_us: NDArray[np.int64], *, before: int, delay_us: int) -> int:
+    """Return how many rows had their label when row `before` came."""
+    if before >= len(timestamp_us):
+        return before
+    return min(int(np.searchsorted(timestamp_us, timestamp_us[before] - delay_us, side="left")), before)
 
 
 def _cut(timestamp_us: NDArray[np.int64], row: int) -> int:

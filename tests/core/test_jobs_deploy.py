@@ -14,7 +14,7 @@ import typer.main
 
 from quatrain.core.cli import main as front
 from quatrain.core.config import Settings, load
-from quatrain.fintech.score import ScoreConfig
+from quatrain.fintech.score.run import ScoreConfig
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 UNITS = sorted((DEPLOY / "systemd").iterdir())

@@ -12,7 +12,7 @@ from quatrain.core.jobs.history import list_job_runs, unit_outputs
 from quatrain.core.store import Store
 from quatrain.fintech import demo as demo_room
 from quatrain.fintech.models.trees import TreeSettings
-from quatrain.fintech.score import JOB
+from quatrain.fintech.score.run import JOB
 from quatrain.fintech.simulation.handbook import SimulatorConfig
 from quatrain.fintech.train.config import TrainConfig
 

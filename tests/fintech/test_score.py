@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import csv
 from pydantic import ValidationError
-from quatrain.fintech.features.build import build
 from tests.fintech.conftest import Trained, write_world
 
 from quatrain.core.inference import load_model
 from quatrain.core.jobs.history import unit_outputs
-from quatrain.fintech.score import JOB, ScoreConfig, score
+from quatrain.fintech.features.build import build
+from quatrain.fintech.score.run import JOB, ScoreConfig, score
 
 ALERT_COLUMNS = [
     "transaction_id", "timestamp", "customer_id", "terminal_id", "amount", "score", "threshold",
@@ -220,7 +220,7 @@ def test_scoring_imports_neither_torch_nor_pandas_nor_sklearn(trained: Trained, 
     program = """
 import sys
 from pathlib import Path
-from quatrain.fintech.score import ScoreConfig, score
+from quatrain.fintech.score.run import ScoreConfig, score
 inputs, bundle, out = sys.argv[1:]
 report = score(ScoreConfig(inputs=(Path(inputs),), bundle=bundle, out=Path(out)))
 heavy = {"torch", "pandas", "sklearn", "lightgbm", "scipy", "matplotlib", "onnx", "streamlit"}

@@ -131,8 +131,8 @@ def score(
     _start(quiet=quiet, verbose=verbose)
     from quatrain.core.config import load
     from quatrain.core.data.catalogue import find
-    from quatrain.fintech.score import ScoreConfig
-    from quatrain.fintech.score import score as run_scoring
+    from quatrain.fintech.score.run import ScoreConfig
+    from quatrain.fintech.score.run import score as run_scoring
 
     flags = {
         "inputs": tuple(find(name) for name in data) if data else None,

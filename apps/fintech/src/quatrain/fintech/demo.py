@@ -18,7 +18,7 @@ from quatrain.core.errors import UserError
 from quatrain.core.store import Store
 from quatrain.fintech.data.arrays import from_numpy, to_numpy
 from quatrain.fintech.data.columns import LABEL
-from quatrain.fintech.score import ScoreConfig, score
+from quatrain.fintech.score.run import ScoreConfig, score
 from quatrain.fintech.simulation.handbook import SimulatorConfig, write_handbook_like
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""New transaction files to scores and alerts, as a batch job that cron can trust."""

@@ -133,4 +133,4 @@ def test_what_no_lookup_can_hold_is_refused(edges: Floats, values: Floats, messa
 def test_scores_of_another_type_are_refused() -> None:
     """A float64 between two float32 would fall on the side of an edge that the graph never sees."""
     with pytest.raises(ValueError, match="x must be float32"):
-        steps([0.5], [0, 1])(np.zeros(3))  # type: ignore[arg-type]  # the mistake itself
+        steps([0.5], [0, 1])(np.zeros(3))

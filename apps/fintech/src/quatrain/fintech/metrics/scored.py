@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 Labels = NDArray[np.bool_]
 
 
@@ -19,6 +20,8 @@ class Scored:
     score: Floats
     amount: Floats
     # Days since 1970, UTC.
-    day: NDArray[np.int64]
-    # Numbers that stand for the cards.
-    customer: NDArray[np.int64] | None = None
+    day: Ints
+    # Numbers that stand for the cards; -1 where a row names none.
+    customer: Ints | None = None
+    # The score from which this model alerts, where it has one.
+    threshold: float | None = None

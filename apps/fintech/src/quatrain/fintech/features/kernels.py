@@ -1,12 +1,12 @@
 """The loops of the offline engine: events grouped by key, each window's ends moving forward only.
 
-A key's events are `order[starts[g]:starts[g + 1]]`, in total order. Results go straight into the
-matrix, (n, F); `places`, `kinds` and `windows` say for each feature its column, its kind and
-which of the window lengths it uses. Every value is float32 of one float64 expression over exact
-integers; the online engine writes the same expressions.
+Results go straight into the matrix, (n, F). Every value is float32 of one float64 expression over
+exact integers; the online engine writes the same expressions.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,55 +16,108 @@ from quatrain.fintech.features.compiled import compiled
 Ints = NDArray[np.int64]
 Codes = NDArray[np.int32]
 Matrix = NDArray[np.float32]
+Floats = NDArray[np.float64]
+# Places from, and up to, which one step handles.
+Block = tuple[int, int]
 
-COUNT, SUM, MEAN, RATIO, SINCE, MATURED, FRAUDS, RISK, SINCE_FRAUD = range(9)
+# The order of kinds within Spec: for fill_amounts, and for fill_labels.
+AMOUNT_ORDER = ("count", "sum", "mean", "ratio", "since")
+LABEL_ORDER = ("matured", "frauds", "risk", "since_fraud")
 _UNIT = 10_000.0
 _HOUR_US = 3.6e9
-# Later than every place in a group.
-_NEVER = np.int32(2**31 - 1)
+# Events that an edge moves past at once: mostly fewer are due, and comparing four costs less than guessing how many.
+_STRIDE = 4
+# Places that one step handles: what they need stays in the fastest cache.
+_BLOCK = 1024
+# Before and after every place in a group.
+_FIRST = np.int32(-1)
+_LAST = np.int32(2**31 - 1)
+
+
+class Groups(NamedTuple):
+    """Events by key, within a key in total order; g's events are the places starts[g] to starts[g + 1]."""
+
+    order: Codes  # (m,) which event is at a place
+    starts: Ints  # (groups + 1,)
+    at_us: Ints  # (m + _STRIDE,) of the event at a place
+    total: Ints  # (m + 1,) sum of the amounts at the places before
+
+
+class Spec(NamedTuple):
+    """Features of one kernel, sorted by kind."""
+
+    windows_us: Ints  # the window lengths that occur
+    places: Ints  # (f,) the feature's column in the matrix
+    windows: Ints  # (f,) which of the lengths
+    bounds: Ints  # (kinds + 1,) where each kind's features start
+
+
+class Frauds(NamedTuple):
+    """Frauds by key: who sees one is told by event index, so equal timestamps need no care."""
+
+    first: Ints  # (groups + 1,) where each group's frauds start
+    visible_from: Ints  # (frauds,) sorted within the group: the first event that sees the fraud
+    latest_us: Ints  # (frauds,) when the latest of the group's frauds up to this one happened
+    # (windows, frauds) sorted within the group: the first event that sees one fraud less.
+    forgotten_from: Ints
 
 
 @compiled
-def grouped(codes: Codes, n_codes: int) -> tuple[Codes, Ints]:
-    """Return the events that have a code, sorted by it and stable, and where each code's events start."""
+def grouped(codes: Codes, n_codes: int, at_us: Ints, amount: Ints) -> Groups:
+    """Return the events that have a code, by code."""
     starts = np.zeros(n_codes + 1, dtype=np.int64)
     for i in range(len(codes)):
         if codes[i] >= 0:
             starts[codes[i] + 1] += 1
     for g in range(n_codes):
         starts[g + 1] += starts[g]
-    order = np.empty(starts[n_codes], dtype=np.int32)
+    n = starts[n_codes]
+    order = np.empty(n, dtype=np.int32)
+    at = np.zeros(n + _STRIDE, dtype=np.int64)
+    total = np.zeros(n + 1, dtype=np.int64)
     free = starts[:n_codes].copy()
     for i in range(len(codes)):
-        code = codes[i]
-        if code >= 0:
-            order[free[code]] = i
-            free[code] += 1
-    return order, starts
+        if codes[i] >= 0:
+            k = free[codes[i]]
+            free[codes[i]] = k + 1
+            order[k] = i
+            at[k] = at_us[i]
+            total[k + 1] = amount[i]
+    for k in range(n):
+        total[k + 1] += total[k]
+    return Groups(order, starts, at, total)
 
 
 @compiled
-def regrouped(order: Codes, starts: Ints, codes: Codes, n_codes: int) -> tuple[Codes, Ints]:
-    """Return groups split further: sorted by `codes`, then by the group that each event was in."""
+def regrouped(groups: Groups, codes: Codes, n_codes: int) -> Groups:
+    """Return groups split further: by code, then by the group that each event was in."""
+    parent, parent_starts, parent_at, parent_total = groups
     free = np.zeros(n_codes + 1, dtype=np.int64)
-    for k in range(len(order)):
-        if codes[order[k]] >= 0:
-            free[codes[order[k]] + 1] += 1
+    for i in parent:
+        if codes[i] >= 0:
+            free[codes[i] + 1] += 1
     for code in range(n_codes):
         free[code + 1] += free[code]
-    n_kept = free[n_codes]
-    finer = np.empty(n_kept, dtype=np.int32)
-    is_start = np.zeros(n_kept, dtype=np.bool_)
+    n = free[n_codes]
+    order = np.empty(n, dtype=np.int32)
+    is_start = np.zeros(n, dtype=np.bool_)
+    at = np.zeros(n + _STRIDE, dtype=np.int64)
+    total = np.zeros(n + 1, dtype=np.int64)
     last = np.full(n_codes, -1, dtype=np.int64)
-    for g in range(len(starts) - 1):
-        for k in range(starts[g], starts[g + 1]):
-            code = codes[order[k]]
+    for g in range(len(parent_starts) - 1):
+        for k in range(parent_starts[g], parent_starts[g + 1]):
+            code = codes[parent[k]]
             if code >= 0:
-                finer[free[code]] = order[k]
-                is_start[free[code]] = last[code] != g
+                to = free[code]
+                free[code] = to + 1
+                order[to] = parent[k]
+                at[to] = parent_at[k]
+                total[to + 1] = parent_total[k + 1] - parent_total[k]
+                is_start[to] = last[code] != g
                 last[code] = g
-                free[code] += 1
-    return finer, np.append(np.flatnonzero(is_start), n_kept)
+    for k in range(n):
+        total[k + 1] += total[k]
+    return Groups(order, np.append(np.flatnonzero(is_start), n), at, total)
 
 
 @compiled
@@ -77,154 +130,240 @@ def fill_missing(out: Matrix, codes: Codes, places: Ints, values: Matrix) -> Non
 
 
 @compiled
-def fill_amounts(
-    out: Matrix,
-    groups: tuple[Codes, Ints],
-    events: tuple[Ints, Ints],
-    spec: tuple[Ints, Ints, Ints],
-    windows_us: Ints,
-    longest_us: int,
-) -> None:
-    """Write counts, sums, means, ratios and times since; `events` are (at_us, amount), `spec` (places, kinds, windows)."""
-    order, starts = groups
-    at_us, amount = events
-    places, kinds, windows = spec
-    n = len(order)
-    at = np.empty(n, dtype=np.int64)
-    total = np.empty(n + 1, dtype=np.int64)
-    total[0] = 0
-    for k in range(n):
-        at[k] = at_us[order[k]]
-        total[k + 1] = total[k] + amount[order[k]]
-    low = np.empty(len(windows_us), dtype=np.int64)
-    for g in range(len(starts) - 1):
-        low[:] = starts[g]
-        for k in range(starts[g], starts[g + 1]):
-            i, now = order[k], at[k]
-            for w in range(len(windows_us)):
-                while at[low[w]] <= now - windows_us[w]:
-                    low[w] += 1
-            for f in range(len(places)):
-                kind = kinds[f]
-                if kind == SINCE:
-                    since = now - at[k - 1] if k > starts[g] else longest_us
-                    out[i, places[f]] = min(since, longest_us) / _HOUR_US
-                    continue
-                first = low[windows[f]]
-                count = k + 1 - first
-                sum_ = total[k + 1] - total[first]
-                if kind == COUNT:
-                    out[i, places[f]] = count
-                elif kind == SUM:
-                    out[i, places[f]] = sum_ / _UNIT
-                elif kind == MEAN:
-                    out[i, places[f]] = sum_ / (count * _UNIT)
-                elif sum_ == 0:
-                    out[i, places[f]] = 1.0
-                else:
-                    out[i, places[f]] = float(total[k + 1] - total[k]) * float(count) / float(sum_)
+def running_latest(first: Ints, happened_us: Ints) -> Ints:
+    """Return the latest time so far within each group."""
+    latest_us = happened_us.copy()
+    for g in range(len(first) - 1):
+        for j in range(first[g] + 1, first[g + 1]):
+            latest_us[j] = max(latest_us[j], latest_us[j - 1])
+    return latest_us
 
 
 @compiled
-def fill_labels(
-    out: Matrix,
-    groups: tuple[Codes, Ints],
-    at_us: Ints,
-    frauds: tuple[Ints, Ints, Ints, Ints],
-    spec: tuple[Ints, Ints, Ints],
-    windows_us: Ints,
-    delay_us: int,
-    longest_us: int,
-) -> None:
-    """Write what labels say: events whose label was due, frauds known by now, their share, time since the latest.
+def fill_amounts(out: Matrix, groups: Groups, spec: Spec, longest_us: int) -> None:
+    """Write counts, sums, means, ratios and times since."""
+    order, starts, at_us, total = groups
+    windows_us, places, windows, bounds = spec
+    low = np.empty((len(windows_us), _BLOCK), dtype=np.int64)
+    values = np.empty(_BLOCK)
+    g = 0
+    for begin in range(0, len(order), _BLOCK):
+        block = (begin, min(begin + _BLOCK, len(order)))
+        while starts[g + 1] <= begin:
+            g += 1
+        for w in range(len(windows_us)):
+            _find_low(low[w], (starts, at_us), g, windows_us[w], block)
+        for f in range(len(places)):
+            if f < bounds[1]:
+                _count(values, low[windows[f]], block)
+            elif f < bounds[2]:
+                _sum(values, low[windows[f]], total, block)
+            elif f < bounds[3]:
+                _mean(values, low[windows[f]], total, block)
+            elif f < bounds[4]:
+                _ratio(values, low[windows[f]], total, block)
+            else:
+                _since(values, (starts, at_us), g, longest_us, block)
+            _write(out, order, places[f], values, block)
 
-    `frauds` are (first, visible_from, happened_us, forgotten_from): of each group where its frauds
-    start; of each fraud, sorted by it within the group, the index of the event that sees it first;
-    when it happened; and, for each window (rows), sorted within the group, the index of the event
-    that no longer sees a fraud.
+
+@compiled
+def fill_labels(out: Matrix, groups: Groups, frauds: Frauds, spec: Spec, reach_us: tuple[int, int]) -> None:
+    """Write how many events' labels were due, how many frauds are known, their share, and how old the latest is.
+
+    `reach_us` are the label delay and what no time since exceeds.
     """
-    order, starts = groups
-    first, visible_from, happened_us, forgotten_from = frauds
-    places, kinds, windows = spec
-    n_windows = len(windows_us)
-    at = np.empty(len(order), dtype=np.int64)
-    for k in range(len(order)):
-        at[k] = at_us[order[k]]
-    low = np.empty(n_windows, dtype=np.int64)
-    gone = np.empty(n_windows, dtype=np.int64)
-    for g in range(len(starts) - 1):
-        low[:] = starts[g]
-        gone[:] = first[g]
-        high = starts[g]
-        known = first[g]
-        latest = at_us[0] - longest_us
-        for k in range(starts[g], starts[g + 1]):
-            i, now = order[k], at[k]
-            while high < k and at[high] + delay_us <= now:
-                high += 1
-            while known < first[g + 1] and visible_from[known] <= i:
-                latest = max(latest, happened_us[known])
-                known += 1
-            for w in range(n_windows):
-                while low[w] < high and at[low[w]] + delay_us <= now - windows_us[w]:
-                    low[w] += 1
-                while gone[w] < first[g + 1] and forgotten_from[w, gone[w]] <= i:
-                    gone[w] += 1
-            for f in range(len(places)):
-                kind = kinds[f]
-                if kind == SINCE_FRAUD:
-                    out[i, places[f]] = min(now - latest, longest_us) / _HOUR_US
-                    continue
-                n_matured = high - low[windows[f]]
-                n_frauds = known - gone[windows[f]]
-                if kind == MATURED:
-                    out[i, places[f]] = n_matured
-                elif kind == FRAUDS:
-                    out[i, places[f]] = n_frauds
-                elif n_matured == 0:
-                    out[i, places[f]] = 0.0
-                else:
-                    out[i, places[f]] = min(float(n_frauds) / float(n_matured), 1.0)
+    order, starts, at_us, _ = groups
+    first, visible_from, _, forgotten_from = frauds
+    windows_us, places, windows, bounds = spec
+    delay_us, longest_us = reach_us
+    # Row 0 is where the window ends, or what is seen at all; the others are what each window leaves out.
+    low = np.empty((1 + len(windows_us), _BLOCK), dtype=np.int64)
+    seen = np.empty((1 + len(windows_us), _BLOCK), dtype=np.int64)
+    values = np.empty(_BLOCK)
+    g = 0
+    for begin in range(0, len(order), _BLOCK):
+        block = (begin, min(begin + _BLOCK, len(order)))
+        while starts[g + 1] <= begin:
+            g += 1
+        _find_low(low[0], (starts, at_us), g, delay_us, block)
+        _find_seen(seen[0], (order, starts), (first, visible_from), g, block)
+        for w in range(len(windows_us)):
+            _find_low(low[1 + w], (starts, at_us), g, delay_us + windows_us[w], block)
+            _find_seen(seen[1 + w], (order, starts), (first, forgotten_from[w]), g, block)
+        for f in range(len(places)):
+            w = 1 + windows[f]
+            if f < bounds[1]:
+                values[:] = low[0] - low[w]
+            elif f < bounds[2]:
+                values[:] = seen[0] - seen[w]
+            elif f < bounds[3]:
+                _share(values, seen[0] - seen[w], low[0] - low[w])
+            else:
+                _since_fraud(values, seen[0], groups, frauds, (g, longest_us, block))
+            _write(out, order, places[f], values, block)
 
 
 @compiled
-def fill_distinct(
-    out: Matrix,
-    groups: tuple[Codes, Ints],
-    at_us: Ints,
-    others: tuple[Codes, int],
-    spec: tuple[Ints, Ints],
-    windows_us: Ints,
-) -> None:
-    """Write how many different codes of another column each window holds; `others` are (codes, how many there are)."""
+def fill_distinct(out: Matrix, groups: Groups, other: Codes, n_others: int, spec: Spec) -> None:
+    """Write how many different codes of another column each window holds."""
+    order, starts, at_us, _ = groups
+    windows_us, places, windows, _ = spec
+    neighbours = _neighbours(order, starts, other, n_others)
+    count = np.empty((len(windows_us), len(order)), dtype=np.int32)
+    for w in range(len(windows_us)):
+        _count_distinct(count[w], (starts, at_us), neighbours, windows_us[w])
+    values = np.empty(_BLOCK)
+    for begin in range(0, len(order), _BLOCK):
+        end = min(begin + _BLOCK, len(order))
+        for f in range(len(places)):
+            values[: end - begin] = count[windows[f], begin:end]
+            _write(out, order, places[f], values, (begin, end))
+
+
+@compiled
+def _write(out: Matrix, order: Codes, place: int, values: Floats, block: Block) -> None:
+    begin, end = block
+    for k in range(begin, end):
+        out[order[k], place] = values[k - begin]
+
+
+@compiled
+def _find_low(low: Ints, groups: tuple[Ints, Ints], g: int, window_us: int, block: Block) -> None:
+    """Write, for each place, the first one in its group within the window that ends there.
+
+    `low` holds the block before; an event is never past its own place, even where the window is 0.
+    """
+    starts, at_us = groups
+    begin, end = block
+    first = low[_BLOCK - 1]
+    while g + 1 < len(starts) and starts[g] < end:
+        first = first if starts[g] < begin else starts[g]
+        for k in range(max(begin, starts[g]), min(end, starts[g + 1])):
+            edge_us = at_us[k] - window_us
+            is_found = False
+            if k + _STRIDE <= starts[g + 1]:
+                moved = first + (at_us[first] <= edge_us) + (at_us[first + 1] <= edge_us)
+                moved += (at_us[first + 2] <= edge_us) + (at_us[first + 3] <= edge_us)
+                is_found = moved < first + _STRIDE
+                first = min(moved, k)
+            while not is_found and first < k and at_us[first] <= edge_us:
+                first += 1
+            low[k - begin] = first
+        g += 1
+
+
+@compiled
+def _find_seen(seen: Ints, groups: tuple[Codes, Ints], frauds: tuple[Ints, Ints], g: int, block: Block) -> None:
+    """Write, for each place, how far its group's frauds go that count from an event at or before it."""
     order, starts = groups
-    other, n_others = others
-    places, windows = spec
-    n = len(order)
-    at = np.empty(n, dtype=np.int64)
-    # The place of the next event with the same key and the same other id, as far as it was seen.
-    following = np.empty(n, dtype=np.int32)
-    last = np.full(n_others, -1, dtype=np.int32)
-    low = np.empty(len(windows_us), dtype=np.int64)
-    count = np.empty(len(windows_us), dtype=np.int64)
-    for k in range(n):
-        at[k] = at_us[order[k]]
+    first, counts_from = frauds
+    begin, end = block
+    so_far = seen[_BLOCK - 1]
+    while g + 1 < len(starts) and starts[g] < end:
+        so_far = so_far if starts[g] < begin else first[g]
+        for k in range(max(begin, starts[g]), min(end, starts[g + 1])):
+            while so_far < first[g + 1] and counts_from[so_far] <= order[k]:
+                so_far += 1
+            seen[k - begin] = so_far
+        g += 1
+
+
+@compiled
+def _count(values: Floats, low: Ints, block: Block) -> None:
+    begin, end = block
+    for k in range(begin, end):
+        values[k - begin] = k + 1 - low[k - begin]
+
+
+@compiled
+def _sum(values: Floats, low: Ints, total: Ints, block: Block) -> None:
+    begin, end = block
+    for k in range(begin, end):
+        values[k - begin] = float(total[k + 1] - total[low[k - begin]]) / _UNIT
+
+
+@compiled
+def _mean(values: Floats, low: Ints, total: Ints, block: Block) -> None:
+    begin, end = block
+    for k in range(begin, end):
+        first = low[k - begin]
+        values[k - begin] = float(total[k + 1] - total[first]) / (float(k + 1 - first) * _UNIT)
+
+
+@compiled
+def _ratio(values: Floats, low: Ints, total: Ints, block: Block) -> None:
+    begin, end = block
+    for k in range(begin, end):
+        first = low[k - begin]
+        sum_ = total[k + 1] - total[first]
+        amount = total[k + 1] - total[k]
+        values[k - begin] = float(amount) * float(k + 1 - first) / float(sum_) if sum_ else 1.0
+
+
+@compiled
+def _since(values: Floats, groups: tuple[Ints, Ints], g: int, longest_us: int, block: Block) -> None:
+    starts, at_us = groups
+    begin, end = block
+    while g + 1 < len(starts) and starts[g] < end:
+        for k in range(max(begin, starts[g]), min(end, starts[g + 1])):
+            since_us = at_us[k] - at_us[k - 1] if k > starts[g] else longest_us
+            values[k - begin] = float(min(since_us, longest_us)) / _HOUR_US
+        g += 1
+
+
+@compiled
+def _share(values: Floats, n_frauds: Ints, n_due: Ints) -> None:
+    for b in range(_BLOCK):
+        values[b] = min(float(n_frauds[b]) / float(n_due[b]), 1.0) if n_due[b] else 0.0
+
+
+@compiled
+def _since_fraud(values: Floats, seen: Ints, groups: Groups, frauds: Frauds, at: tuple[int, int, Block]) -> None:
+    _, starts, at_us, _ = groups
+    first, _, latest_us, _ = frauds
+    g, longest_us, (begin, end) = at
+    while g + 1 < len(starts) and starts[g] < end:
+        for k in range(max(begin, starts[g]), min(end, starts[g + 1])):
+            so_far = seen[k - begin]
+            since_us = at_us[k] - latest_us[so_far - 1] if so_far > first[g] else longest_us
+            values[k - begin] = float(min(since_us, longest_us)) / _HOUR_US
+        g += 1
+
+
+@compiled
+def _neighbours(order: Codes, starts: Ints, other: Codes, n_others: int) -> tuple[Codes, Codes]:
+    """Return, by place, the places of the previous and the next event with the same key and the same other code."""
+    previous = np.empty(len(order), dtype=np.int32)
+    following = np.empty(len(order), dtype=np.int32)
+    last = np.full(n_others, _FIRST, dtype=np.int32)
     for g in range(len(starts) - 1):
-        low[:] = starts[g]
-        count[:] = 0
         for k in range(starts[g], starts[g + 1]):
-            i, now = order[k], at[k]
-            code = other[i]
-            previous = last[code] if code >= 0 else _NEVER
-            for w in range(len(windows_us)):
-                while at[low[w]] <= now - windows_us[w]:
-                    count[w] -= following[low[w]] == _NEVER
-                    low[w] += 1
-                count[w] += previous < low[w]
-            following[k] = _NEVER if code >= 0 else 0
+            code = other[order[k]]
+            # An event without a code is never new and never missed.
+            previous[k], following[k] = _LAST, _FIRST
             if code >= 0:
-                if previous >= starts[g]:
-                    following[previous] = k
+                previous[k] = last[code] if last[code] >= starts[g] else _FIRST
+                following[k] = _LAST
+                if previous[k] >= 0:
+                    following[previous[k]] = k
                 last[code] = k
-            for f in range(len(places)):
-                out[i, places[f]] = count[windows[f]]
+    return previous, following
+
+
+@compiled
+def _count_distinct(count: Codes, groups: tuple[Ints, Ints], neighbours: tuple[Codes, Codes], window_us: int) -> None:
+    """Write the different codes in the window that ends at each place.
+
+    Each step either lets the oldest event go or takes the next one in, without a branch between the two.
+    """
+    starts, at_us = groups
+    previous, following = neighbours
+    for g in range(len(starts) - 1):
+        low, k, n = starts[g], starts[g], 0
+        while k < starts[g + 1]:
+            is_old = at_us[low] <= at_us[k] - window_us
+            n += -(following[low] >= k) if is_old else (previous[k] < low)
+            count[k] = n
+            low += is_old
+            k += not is_old

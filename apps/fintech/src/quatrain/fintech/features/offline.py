@@ -10,25 +10,13 @@ from numpy.typing import NDArray
 from quatrain.fintech.features import kernels
 from quatrain.fintech.features.events import Codes, Events, Ints
 from quatrain.fintech.features.graph import components
-from quatrain.fintech.features.names import AMOUNT_KINDS, ENTITIES, EPOCH_US, LONGEST_US, Feature, parse
+from quatrain.fintech.features.kernels import Frauds, Groups, Spec
+from quatrain.fintech.features.names import ENTITIES, EPOCH_US, LONGEST_US, Feature, parse
 from quatrain.fintech.features.row import HOUR_US
 
 Matrix = NDArray[np.float32]
 # By place in the matrix.
 Placed = Mapping[int, Feature]
-Groups = tuple[Codes, Ints]
-
-_KINDS = {
-    "count": kernels.COUNT,
-    "sum": kernels.SUM,
-    "mean": kernels.MEAN,
-    "ratio": kernels.RATIO,
-    "since": kernels.SINCE,
-    "matured": kernels.MATURED,
-    "frauds": kernels.FRAUDS,
-    "risk": kernels.RISK,
-    "since_fraud": kernels.SINCE_FRAUD,
-}
 
 
 def matrix(events: Events, names: Sequence[str], label_delay_us: int) -> Matrix:
@@ -71,29 +59,26 @@ def _groups(events: Events, by: tuple[str, ...], known: dict[tuple[str, ...], Gr
     if by not in known:
         codes, n_codes = _codes(events, by[0])
         if len(by) == 1:
-            known[by] = kernels.grouped(codes, n_codes)
+            known[by] = kernels.grouped(codes, n_codes, events.at_us, events.amount)
         else:
-            known[by] = kernels.regrouped(*_groups(events, by[1:], known), codes, n_codes)
+            known[by] = kernels.regrouped(_groups(events, by[1:], known), codes, n_codes)
     return known[by]
 
 
 def _fill_key(out: Matrix, placed: Placed, events: Events, groups: Groups, delay_us: int) -> None:
-    amounts = {place: f for place, f in placed.items() if f.kind in (*AMOUNT_KINDS, "since")}
-    if amounts:
-        spec, windows_us = _spec(amounts)
-        kernels.fill_amounts(out, groups, (events.at_us, events.amount), spec, windows_us, LONGEST_US)
-    labels = {place: f for place, f in placed.items() if f.needs_labels}
-    if labels:
-        spec, windows_us = _spec(labels)
-        frauds = _frauds(events, groups, windows_us, delay_us)
-        kernels.fill_labels(out, groups, events.at_us, frauds, spec, windows_us, delay_us, LONGEST_US)
+    amounts = _spec(placed, kernels.AMOUNT_ORDER)
+    if len(amounts.places):
+        kernels.fill_amounts(out, groups, amounts, LONGEST_US)
+    labels = _spec(placed, kernels.LABEL_ORDER)
+    if len(labels.places):
+        frauds = _frauds(events, groups, labels.windows_us, delay_us)
+        kernels.fill_labels(out, groups, frauds, labels, (delay_us, LONGEST_US))
     for other in dict.fromkeys(f.of for f in placed.values() if f.of is not None):
-        (places, _, windows), windows_us = _spec({place: f for place, f in placed.items() if f.of == other})
-        kernels.fill_distinct(out, groups, events.at_us, _codes(events, other), (places, windows), windows_us)
-    for place, feature in placed.items():
-        if feature.kind == "component":
-            (customer, n_customers), (device, n_devices) = _codes(events, "customer"), _codes(events, "device")
-            out[:, place] = components(events.at_us, customer, device, (n_customers, n_devices), EPOCH_US)
+        distinct = _spec({place: f for place, f in placed.items() if f.of == other}, ("distinct",))
+        kernels.fill_distinct(out, groups, *_codes(events, other), distinct)
+    for place in (place for place, feature in placed.items() if feature.kind == "component"):
+        (customer, n_customers), (device, n_devices) = _codes(events, "customer"), _codes(events, "device")
+        out[:, place] = components(events.at_us, customer, device, (n_customers, n_devices), EPOCH_US)
 
 
 def _fill_missing(out: Matrix, placed: Placed, events: Events, by: tuple[str, ...]) -> None:
@@ -102,12 +87,10 @@ def _fill_missing(out: Matrix, placed: Placed, events: Events, by: tuple[str, ..
         kernels.fill_missing(out, _codes(events, entity)[0], np.array(list(placed)), values)
 
 
-def _frauds(events: Events, groups: Groups, windows_us: Ints, delay_us: int) -> tuple[Ints, Ints, Ints, Ints]:
-    """Return the frauds as fill_labels wants them: who sees a fraud is known by index, so ties need no care there."""
-    order, starts = groups
-    among = np.flatnonzero(events.is_fraud[order])
-    group = np.searchsorted(starts, among, side="right") - 1
-    fraud = order[among].astype(np.int64)
+def _frauds(events: Events, groups: Groups, windows_us: Ints, delay_us: int) -> Frauds:
+    among = np.flatnonzero(events.is_fraud[groups.order])
+    group = np.searchsorted(groups.starts, among, side="right") - 1
+    fraud = groups.order[among].astype(np.int64)
     at_us, known_us = events.at_us[fraud], events.known_us[fraud]
     # A label that came with the event itself is seen by later events only.
     visible_from = np.maximum(fraud + 1, np.searchsorted(events.at_us, known_us))
@@ -116,17 +99,20 @@ def _frauds(events: Events, groups: Groups, windows_us: Ints, delay_us: int) -> 
     by_seen = np.lexsort((visible_from, group))
     for window in forgotten_from:
         window[:] = window[np.lexsort((window, group))]
-    first = np.searchsorted(group, np.arange(len(starts)))
-    return first, visible_from[by_seen], at_us[by_seen], forgotten_from
+    first = np.searchsorted(group, np.arange(len(groups.starts)))
+    return Frauds(first, visible_from[by_seen], kernels.running_latest(first, at_us[by_seen]), forgotten_from)
 
 
-def _spec(placed: Placed) -> tuple[tuple[Ints, Ints, Ints], Ints]:
-    """Return (places, kinds, windows) of features, and the window lengths that the windows are indices into."""
-    windows_us = sorted({feature.window_us for feature in placed.values() if feature.window_us})
-    windows = [windows_us.index(f.window_us) if f.window_us else 0 for f in placed.values()]
-    kinds = [_KINDS.get(feature.kind, 0) for feature in placed.values()]
-    spec = (np.array(list(placed)), np.array(kinds), np.array(windows))
-    return spec, np.array(windows_us, dtype=np.int64)
+def _spec(placed: Placed, kinds: Sequence[str]) -> Spec:
+    """Return the features of these kinds, in their order."""
+    chosen = sorted((kinds.index(f.kind), place, f.window_us) for place, f in placed.items() if f.kind in kinds)
+    windows_us = sorted({window_us for *_, window_us in chosen if window_us})
+    return Spec(
+        windows_us=np.array(windows_us, dtype=np.int64),
+        places=np.array([place for _, place, _ in chosen], dtype=np.int64),
+        windows=np.array([windows_us.index(w) if w else 0 for *_, w in chosen], dtype=np.int64),
+        bounds=np.searchsorted([kind for kind, *_ in chosen], np.arange(len(kinds) + 1)),
+    )
 
 
 def _codes(events: Events, entity: str) -> tuple[Codes, int]:

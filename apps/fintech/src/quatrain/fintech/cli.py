@@ -164,18 +164,40 @@ def dashboard(port: Annotated[int, typer.Option("--port", help="Port on 127.0.0.
 @data_app.command("generate")
 def generate(
     path: Annotated[Path, typer.Argument(help="The Parquet file to write.")],
+    *,
+    kind: Annotated[
+        Literal["handbook", "hard"],
+        typer.Option("--kind", help="The handbook's world, or one with habits, look-alikes, drift and late labels."),
+    ] = "handbook",
+    truth: Annotated[
+        Path | None,
+        typer.Option("--truth", help="With --kind hard: also write what each row is in truth, for analysis only."),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of every random choice.")] = 0,
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
-    """Write SYNTHETIC labelled transactions after the fraud-detection handbook's simulator."""
+    """Write SYNTHETIC labelled transactions; --set takes [fintech.simulator] or [fintech.hard_simulator]."""
     _start()
     from quatrain.core.config import load
+    from quatrain.core.errors import UsageError
+
+    facts: dict[str, Any] = {"path": str(path), "is_synthetic": True, "kind": kind, "seed": seed}
+    if kind == "hard":
+        from quatrain.fintech.simulation.config import HardConfig
+        from quatrain.fintech.simulation.hard import write_card_fraud_hard
+
+        hard = load(HardConfig, section="fintech.hard_simulator", overrides=overrides or ())
+        write_card_fraud_hard(path, seed=seed, truth=truth, **hard.model_dump())
+        _print_facts(facts | {"truth": str(truth) if truth else None} | hard.model_dump(mode="json"), json=json)
+        return
+    if truth is not None:
+        raise UsageError("--truth needs --kind hard: the handbook's labels are its truth")
     from quatrain.fintech.simulation.handbook import SimulatorConfig, write_handbook_like
 
     options = load(SimulatorConfig, section="fintech.simulator", overrides=overrides or ())
     write_handbook_like(path, seed=seed, **options.model_dump())
-    _print_facts({"path": str(path), "is_synthetic": True, "seed": seed, **options.model_dump(mode="json")}, json=json)
+    _print_facts(facts | options.model_dump(mode="json"), json=json)
 
 
 @data_app.command("describe")

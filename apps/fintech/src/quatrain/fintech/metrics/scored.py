@@ -25,3 +25,10 @@ class Scored:
     customer: Ints | None = None
     # The score from which this model alerts, where it has one.
     threshold: float | None = None
+    # What the score means, where the model says so apart from it; calibration is measured on this.
+    meant: Floats | None = None
+
+    @property
+    def probability(self) -> Floats:
+        """What the model says is the chance of fraud."""
+        return self.score if self.meant is None else self.meant

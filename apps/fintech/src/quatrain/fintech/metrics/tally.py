@@ -33,7 +33,7 @@ class Tally:
     `ap`, `auc`; `cp_<k>` (only of whole days); at the budget, the highest scores of each day:
     `value_recall` (share of the fraudulent amount), `budget_precision`, `budget_recall`,
     `budget_alerts_per_day`; at the threshold, where there is one: `precision`, `recall`,
-    `alert_rate`, `alerts_per_day`; of the scores as probabilities: `ece` (15 bins of equal width),
+    `alert_rate`, `alerts_per_day`; of the probabilities: `ece` (15 bins of equal width),
     `ece_mass` (bins of equally many rows), `brier`, `log_loss`.
     """
 
@@ -83,10 +83,10 @@ class Tally:
 
     def _binned(self, scored: Scored, unit: Ints, bins: Bins) -> Floats:
         """Return the summed gap between score and label, of shape (bins, units)."""
-        place = bin_of(scored.score, bins=bins)
+        place = bin_of(scored.probability, bins=bins)
         n_bins = int(place.max()) + 1
         gap = np.bincount(
-            place * self._n_units + unit, weights=scored.score - scored.label, minlength=n_bins * self._n_units
+            place * self._n_units + unit, weights=scored.probability - scored.label, minlength=n_bins * self._n_units
         )
         return gap.astype(np.float64).reshape(n_bins, self._n_units)
 
@@ -101,8 +101,8 @@ def _summands(scored: Scored, settings: MeasureSettings) -> dict[str, Floats]:
         "budget_alerts": top,
         "budget_caught": top * fraud,
         "budget_value": top * fraud * amount,
-        "brier": brier(scored.label, scored.score),
-        "log_loss": log_loss(scored.label, scored.score),
+        "brier": brier(scored.label, scored.probability),
+        "log_loss": log_loss(scored.label, scored.probability),
     }
     if scored.threshold is not None:
         alert = (scored.score >= scored.threshold).astype(np.float64)

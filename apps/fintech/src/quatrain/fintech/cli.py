@@ -115,6 +115,12 @@ def score(
     bundle: BundlePath = None,
     out: Out = None,
     columns: Columns = None,
+    history: Annotated[
+        Path | None, typer.Option("--history", help="Earlier transactions to look back on: a file or folder.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="Which earlier ones were fraud: transaction_id, is_fraud.")
+    ] = None,
     since: Since = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
     max_bad_ratio: Annotated[
@@ -139,6 +145,8 @@ def score(
         "bundle": bundle,
         "out": out,
         "columns": columns,
+        "history": history,
+        "labels": labels,
         "since": since,
         "dry_run": dry_run or None,
         "max_bad_ratio": max_bad_ratio,

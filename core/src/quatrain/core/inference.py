@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,26 @@ _FATAL_ONLY = 4
 _ONNX_TYPES = {"float32": "float", "float64": "double"}
 
 
+class Session(Protocol):
+    """What runs a graph: ONNX Runtime's InferenceSession, or what can stand in for it."""
+
+    def get_inputs(self) -> Sequence[Any]:
+        """Return the graph's inputs, each with name and type."""
+
+    def get_outputs(self) -> Sequence[Any]:
+        """Return the graph's outputs, each with name and type."""
+
+    def run(self, output_names: Sequence[str] | None, arrays: Mapping[str, NDArray[Any]], /) -> list[NDArray[Any]]:
+        """Return the named outputs for these inputs, all outputs for None."""
+
+
+class Opener(Protocol):
+    """What opens a graph, as `open_session` does."""
+
+    def __call__(self, onnx: bytes, *, threads: int | None = None) -> Session:
+        """Return a session on the graph."""
+
+
 class InvalidOutputError(UserError):
     """A model that answered a valid input with NaN or infinity."""
 
@@ -58,7 +78,7 @@ class Prediction:
 class Model:
     """A loaded model; `predict` may be called from several threads at once."""
 
-    def __init__(self, bundle: Bundle, session: InferenceSession, *, reference: str, backend: str) -> None:
+    def __init__(self, bundle: Bundle, session: Session, *, reference: str, backend: str) -> None:
         self.manifest: Manifest = bundle.manifest
         # SHA-256 of the bundle's manifest, which holds the digests of all its files.
         self.digest = bundle.digest
@@ -92,19 +112,25 @@ class Model:
 
 
 def load_model(
-    model: str | Path, *, backend: Backend = "auto", store: Store | None = None, threads: int | None = None
+    model: str | Path,
+    *,
+    backend: Backend = "auto",
+    store: Store | None = None,
+    threads: int | None = None,
+    opener: Opener | None = None,
 ) -> Model:
     """Return the model behind a bundle's path or a store reference, after it reproduced its golden outputs.
 
     "fintech/fraud", "fintech/fraud:3" and "fintech/fraud@prod" are looked up in `store`, by default
     the configured one; a Path, and a text that is a bundle on disk or starts with . / or ~, is
-    opened as it is. `threads` None follows CPU affinity and the cgroup's quota. Raises BundleError
-    for a bundle that is damaged or does not give its golden outputs here.
+    opened as it is. `threads` None follows CPU affinity and the cgroup's quota. `opener` takes the
+    place of `open_session` for what runs a graph faster; it is held to the golden outputs as well.
+    Raises BundleError for a bundle that is damaged or does not give its golden outputs here.
     """
     if backend not in get_args(Backend):
         raise UsageError(f"unknown backend {backend!r}{did_you_mean(backend, get_args(Backend))}")
     bundle, reference = _find(model, store)
-    session = _session_of(bundle, reference, threads)
+    session = _session_of(bundle, reference, threads, opener or open_session)
     loaded = Model(bundle, session, reference=reference, backend="onnxruntime")
     _require_golden(loaded, bundle)
     return loaded
@@ -152,9 +178,9 @@ def _is_path(model: str) -> bool:
     return model.startswith((".", "/", "~")) or model.endswith(".qtn") or (Path(model) / MANIFEST).is_file()
 
 
-def _session_of(bundle: Bundle, reference: str, threads: int | None) -> InferenceSession:
+def _session_of(bundle: Bundle, reference: str, threads: int | None, opener: Opener) -> Session:
     try:
-        session = open_session(bundle.onnx, threads=threads)
+        session = opener(bundle.onnx, threads=threads)
     except _runtime_errors() as error:
         raise BundleError(f"ONNX Runtime cannot load the graph of {reference}: {_first_line(error)}") from error
     for kind, specs, nodes in (

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from quatrain.fintech.models.perceptron_settings import PerceptronSettings
 from quatrain.fintech.models.trees import TreeSettings
 from quatrain.fintech.simulation.handbook import write_handbook_like
 from quatrain.fintech.train.config import TrainConfig
@@ -48,12 +47,11 @@ def small_config(data: Path, **changes: object) -> TrainConfig:
     """Return a config that trains in seconds."""
     quick = {
         "data": str(data),
-        "trees": {"lightgbm": TreeSettings(max_rounds=40, step=10, n_seeds=2, learning_rate=0.1)},
-        "perceptron": PerceptronSettings(epochs=2, hidden=(8,)),
+        "recipe": {"trees": {"lightgbm": TreeSettings(max_rounds=40, step=10, n_seeds=2, learning_rate=0.1)}},
+        "n_folds": 1,
         "n_resamples": 20,
         "alert_budget": 0.01,
         "cards_per_day": 20,
-        "device": "cpu",
     }
     return TrainConfig.model_validate(quick | changes)
 

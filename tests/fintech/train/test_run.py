@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from quatrain.fintech.features.build import build
 from sklearn.metrics import average_precision_score  # type: ignore[import-untyped]  # ships no types
 from tests.fintech.conftest import Trained, small_config, write_world
 
@@ -18,27 +17,29 @@ from quatrain.core.errors import BadDataError, UsageError
 from quatrain.core.inference import load_model
 from quatrain.core.store import Store
 from quatrain.core.tracking import list_runs
+from quatrain.fintech import journal
 from quatrain.fintech.data.columns import ColumnMap
 from quatrain.fintech.data.table import load_labelled, split_by_time
-from quatrain.fintech.evaluate.sealed import predict
-from quatrain.fintech.features.row import BUILT_IN
+from quatrain.fintech.features.build import build
+from quatrain.fintech.features.names import LONGEST_US
 from quatrain.fintech.train import run as training_run
-from quatrain.fintech.train.candidates import Trial, choose
+from quatrain.fintech.train.material import prepare
 from quatrain.fintech.train.run import train
+from quatrain.fintech.wording import wording
 
-QUICK = {"perceptron": False, "trees": {"lightgbm": {"max_rounds": 5, "step": 5, "n_seeds": 1}}}
+QUICK = {"recipe": {"trees": {"lightgbm": {"max_rounds": 5, "step": 5, "n_seeds": 1}}}}
 
 
-def test_the_table_has_champion_candidates_and_baselines(trained: Trained) -> None:
-    """Test rows first, the champion on top, every baseline there; then the validation rows."""
+def test_the_table_has_the_champion_and_every_baseline(trained: Trained) -> None:
+    """Test rows first, the champion on top, every baseline there; then its validation row."""
     rows = trained.result.rows
     tests = [row.name for row in rows if row.split == "test"]
-    assert set(tests) == {"lightgbm", "perceptron", "lightgbm default", "logistic regression"}
-    assert tests[0] == trained.result.bundle.manifest.training["candidate"]
-    assert tests[2:] == ["lightgbm default", "logistic regression"]
-    assert {row.name for row in rows if row.split == "valid"} == {"lightgbm", "perceptron"}
+    assert tests == ["quatrain", "logistic regression", "random forest", "lightgbm default"]
+    assert [row.name for row in rows if row.split == "valid"] == ["quatrain"]
+    at_threshold = {"precision", "recall", "alert_rate", "alerts_per_day"}
     for row in rows:
-        assert set(row.metrics) == {"ap", "auc", "ece", "value_recall", "cp_20"}
+        assert {"ap", "auc", "ece", "brier", "value_recall"} <= set(row.metrics)
+        assert (at_threshold <= set(row.metrics)) == (row is rows[0])
         low, high = row.intervals["ap"]
         assert low <= row.metrics["ap"] <= high
 
@@ -49,7 +50,7 @@ def test_the_sealed_model_reproduces_its_test_row(trained: Trained) -> None:
     names = model.manifest.inputs[0].columns
     labelled = load_labelled(trained.data, ColumnMap())
     test = split_by_time(labelled.timestamp_us, test_share=0.2, valid_share=0.2).test
-    score = predict(model, build(labelled.table, names)[test])
+    score = model.predict(build(labelled.table, names, label_delay_us=0)[test])["score"].astype(np.float64)
     ap = average_precision_score(labelled.label[test], score)
     assert trained.result.rows[0].metrics["ap"] == pytest.approx(ap, abs=1e-9)
     assert model.manifest.metrics["test"] == trained.result.rows[0].metrics
@@ -57,16 +58,62 @@ def test_the_sealed_model_reproduces_its_test_row(trained: Trained) -> None:
 
 
 def test_the_decision_is_sealed(trained: Trained) -> None:
-    """Threshold from the validation rows, medians of legitimate rows, mapping, and the synthetic mark."""
+    """Threshold on the raw score, medians of legitimate rows, mapping, delay, calibration and the synthetic mark."""
     decision = trained.result.bundle.manifest.decision
-    assert set(decision) == {"threshold", "alert_budget", "reference", "columns", "model", "is_synthetic"}
     assert decision["is_synthetic"] is True
-    assert decision["model"] in {"lightgbm", "mlp"}
+    assert decision["threshold_on"] == "score"
+    assert decision["label_delay_days"] == 0
+    assert decision["calibration"]["method"] in {"none", "beta", "isotonic"}
+    assert decision["alert_rate"]["low"] <= decision["alert_rate"]["rate"] <= decision["alert_rate"]["high"]
     assert ColumnMap.model_validate(decision["columns"]) == ColumnMap()
     labelled = load_labelled(trained.data, ColumnMap())
     past = split_by_time(labelled.timestamp_us, test_share=0.2, valid_share=0.2).test.start
     legitimate = labelled.amount[:past][~labelled.label[:past]]
     assert decision["reference"]["amount"] == pytest.approx(np.median(legitimate), rel=1e-6)
+
+
+def test_the_sealed_outputs_are_in_order(trained: Trained) -> None:
+    """Each row's probability lies within its interval, and no higher score has a lower probability."""
+    model = load_model(trained.bundle)
+    labelled = load_labelled(trained.data, ColumnMap())
+    answer = model.predict(build(labelled.table, model.manifest.inputs[0].columns, label_delay_us=0))
+    assert (answer["low"] <= answer["probability"]).all()
+    assert (answer["probability"] <= answer["high"]).all()
+    order = np.argsort(answer["score"], kind="stable")
+    for name in ("probability", "low", "high"):
+        assert (np.diff(answer[name][order]) >= 0).all()
+
+
+def test_rows_that_wait_for_their_labels_teach_nothing_and_set_the_threshold(tmp_path: Path) -> None:
+    """With a delay, the labels of the last days before the test change neither graph nor threshold."""
+    data = write_world(tmp_path / "t.parquet", days=40)
+    delay = {"label_delay_days": 5, "alert_budget": 0.05, **QUICK}
+    material = prepare(small_config(data, **delay))
+    waiting = material.split.waiting
+    assert waiting.stop - waiting.start > 500
+    table = pq.read_table(data)
+    label = table["is_fraud"].to_numpy().copy()
+    label[waiting] = ~label[waiting]
+    turned = tmp_path / "turned.parquet"
+    place = table.schema.get_field_index("is_fraud")
+    pq.write_table(table.set_column(place, "is_fraud", pa.array(label)), turned)
+    bundles = [train(small_config(path, out=tmp_path / path.stem, **delay)).bundle for path in (data, turned)]
+    assert bundles[0].onnx == bundles[1].onnx
+    assert bundles[0].manifest.decision == bundles[1].manifest.decision
+    score = load_model(bundles[0].path).predict(material.x[waiting])["score"]
+    assert (score >= bundles[0].manifest.decision["threshold"]).mean() == pytest.approx(0.05, abs=0.005)
+
+
+def test_training_leaves_the_last_transactions_beside_the_model(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scoring starts with each card's history; the signed bundle holds none of it."""
+    monkeypatch.setenv("QUATRAIN_CORE__HOME", str(trained.run_folder.parents[1]))
+    held = journal.load_for(trained.result.bundle.digest)
+    assert held is not None
+    at_us = load_labelled(trained.data, ColumnMap()).timestamp_us
+    assert len(held) == (at_us > at_us.max() - LONGEST_US).sum()
+    assert b"C000" not in b"".join(p.read_bytes() for p in trained.bundle.iterdir() if p.is_file())
 
 
 def test_a_folder_that_exists_is_refused_before_training(trained: Trained) -> None:
@@ -100,7 +147,7 @@ def test_golden_rows_are_nobodys_transactions(trained: Trained) -> None:
     """No golden row is a row of the data, though each value occurs in it."""
     golden, _ = trained.result.bundle.golden()
     names = trained.result.bundle.manifest.inputs[0].columns
-    x = build(load_labelled(trained.data, ColumnMap()).table, names)
+    x = build(load_labelled(trained.data, ColumnMap()).table, names, label_delay_us=0)
     real = {row.tobytes() for row in x}
     assert not any(row.tobytes() in real for row in golden["features"])
     for place in range(x.shape[1]):
@@ -115,8 +162,8 @@ def test_the_report_holds_what_the_page_draws(trained: Trained) -> None:
     assert sum(row["n"] for row in report["calibration"]) == n_test
     assert sum(row["legitimate"] + row["fraud"] for row in report["score_histogram"]) == n_test
     assert report["precision_recall"][-1]["recall"] == pytest.approx(1.0)
-    assert {row["feature"] for row in report["importance"]} == set(BUILT_IN)
-    assert report["importance"][0]["feature"] in {"amount", "log_amount"}
+    names = trained.result.bundle.manifest.inputs[0].columns
+    assert {row["feature"] for row in report["importance"]} == {wording(name).thing for name in names}
     assert report["rows"][0]["name"] == report["champion"]
 
 
@@ -157,7 +204,7 @@ def test_a_part_without_frauds_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     rows = "".join(f"2026-01-{1 + i // 10:02d}T{i % 10:02d}:00:00Z,{i},{int(i < 20)}\n" for i in range(100))
     path.write_text("timestamp,amount,is_fraud\n" + rows)
-    with pytest.raises(BadDataError, match=r"the valid part of t\.csv has 0 frauds in 16 rows"):
+    with pytest.raises(BadDataError, match=r"the valid part of t\.csv has 0 frauds in 16 labelled rows"):
         train(small_config(path))
     assert list_runs()[0].status == "failed"
 
@@ -166,20 +213,3 @@ def test_a_set_of_another_task_is_refused() -> None:
     """Credit scoring is not fraud detection: another model, another card."""
     with pytest.raises(UsageError, match="german-credit is a set for credit-scoring, not fraud"):
         train(small_config(Path("german-credit")))
-
-
-def _trial(name: str, score: list[float]) -> Trial:
-    stand_in = type("Candidate", (), {"name": name})()
-    return Trial(candidate=stand_in, fitted=stand_in, score=np.array(score), ap=0.0)
-
-
-def test_a_challenger_must_be_better_beyond_chance() -> None:
-    """Equal scores keep the first; a clearly better one replaces it; a worse one never does."""
-    rng = np.random.default_rng(0)
-    label = rng.random(4000) < 0.05
-    weak, strong = rng.normal(label * 1.0), rng.normal(label * 3.0)
-    first, better = _trial("first", weak.tolist()), _trial("better", strong.tolist())
-    same = _trial("same", (weak + rng.normal(size=4000) * 1e-3).tolist())
-    assert choose([first, same], label, seed=0) is first
-    assert choose([first, better], label, seed=0) is better
-    assert choose([better, first, same], label, seed=0) is better

@@ -125,7 +125,7 @@ def _train(history: Path, results: Path) -> None:
 
 
 def _train_config(history: Path) -> TrainConfig:
-    from quatrain.fintech.models.perceptron_settings import PerceptronSettings
+    from quatrain.fintech.models.recipe_settings import RecipeSettings
     from quatrain.fintech.models.trees import TreeSettings
     from quatrain.fintech.train.config import TrainConfig
 
@@ -135,8 +135,8 @@ def _train_config(history: Path) -> TrainConfig:
         promote="yes",
         seed=_SEED,
         alert_budget=_ALERT_BUDGET,
-        trees={"lightgbm": trees},
-        perceptron=PerceptronSettings(epochs=10, patience=3),
+        recipe=RecipeSettings(trees={"lightgbm": trees}),
+        n_folds=1,
         n_resamples=200,
     )
 

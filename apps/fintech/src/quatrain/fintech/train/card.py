@@ -6,12 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quatrain.fintech.evaluate.protocol import Row
+from quatrain.fintech.features.names import needs_history
+from quatrain.fintech.wording import wording
 
-_COLUMNS = ("ap", "auc", "value_recall", "ece")
+# The columns of the results table; the rest of the measures is in the manifest.
+_SHOWN = ("ap", "auc", "value_recall", "precision", "recall", "alert_rate", "ece")
 
 
 def write_card(
-    *, champion: str, rows: Sequence[Row], data: Mapping[str, Any], decision: Mapping[str, Any], names: Sequence[str]
+    *,
+    rows: Sequence[Row],
+    data: Mapping[str, Any],
+    decision: Mapping[str, Any],
+    training: Mapping[str, Any],
+    names: Sequence[str],
 ) -> str:
     """Return the card as Markdown."""
     synthetic = (
@@ -20,32 +28,46 @@ def write_card(
         if data["is_synthetic"]
         else ""
     )
-    return f"""# Card fraud: {champion}
+    delay = decision["label_delay_days"]
+    rate, calibration = decision["alert_rate"], decision["calibration"]
+    return f"""# Card fraud
 {synthetic}
-Gives each card transaction a probability of fraud; transactions at or above the threshold become alerts for a person.
+Gives each card transaction a score, a calibrated probability of fraud and an interval for it; transactions whose
+score is at or above the threshold become alerts for a person.
 
 ## Data
 
 - {data["name"]}: {data["rows"]:,} transactions, {data["frauds"]:,} of them fraud, {data["from"]} to {data["to"]}.
 - Split by time: {data["train"]:,} rows to train, then {data["valid"]:,} to validate, then {data["test"]:,} to test.
+  Labels were taken as known {delay:g} days after the transaction where the data does not say when; the
+  {data["waiting"]:,} rows that still waited for theirs when the test began were learned from by no model.
 - {data["rejected"]:,} bad rows were left out. Licence: {data["licence"] or "the owner's own data"}.
 - sha256 of the data: `{data["sha256"]}`
 
+## Model
+
+{_recipe(training["recipe"])}
+
 ## Inputs
 
-{", ".join(names)}. Each is a function of one transaction; nothing looks at other transactions or at later knowledge.
+{_inputs(names)}
 
 ## Results on the test rows
 
 {_table(rows)}
-Intervals are 95 % bootstrap. Value recall is the share of the stolen amount among the
-{decision["alert_budget"]:.2%} of transactions with the highest scores.
+Intervals are 95 % bootstrap, over whole days where there are enough of them. Value recall is the share of the stolen
+amount among the {decision["alert_budget"]:.2%} of transactions with the highest scores; precision, recall and alert
+rate are those at the sealed threshold.
 
 ## Decision
 
-An alert at a score of {decision["threshold"]:.4g} or more: on the validation rows that were
-{decision["alert_budget"]:.2%} of the transactions. Reasons compare each input with its median over legitimate
-transactions.
+An alert at a score of {decision["threshold"]:.4g} or more. That was {rate["rate"]:.2%} of the transactions that it
+was set on; of the next {rate["horizon_days"]} days {rate["low"]:.2%} to {rate["high"]:.2%} are to be expected if they
+are alike. Reasons compare each thing about a transaction with its median over legitimate ones.
+
+The probability is the score after {calibration["method"]} calibration on {calibration["n"]:,} validation rows with
+{calibration["n_frauds"]:,} frauds; low and high are the Venn-ABERS interval. Where the share of frauds changes,
+probabilities are off in proportion; the ranking is not.
 
 ## Intended use
 
@@ -54,14 +76,32 @@ Ranking transactions for review by a person. Not for refusing a customer without
 ## Limits
 
 - Fraud changes: the numbers hold for the period above. Measure newer data with `quatrain fintech evaluate`.
-- It does not know a card's history, so it misses fraud that shows only in a card's habits.
-- Labels of frauds found late are missing at training; the last days look better than they were.
+- Frauds that nobody reported count as legitimate, in training and in these results.
+- A model with history features needs the transactions of the last weeks; without them every card looks new.
 - Amounts are taken in one currency.
 """
 
 
+def _recipe(recipe: Mapping[str, Any]) -> str:
+    return "\n".join(f"- {key.replace('_', ' ')}: {value}" for key, value in recipe.items())
+
+
+def _inputs(names: Sequence[str]) -> str:
+    things: dict[str, list[str]] = {}
+    for name in names:
+        things.setdefault(wording(name).thing, []).append(f"`{name}`")
+    lines = "\n".join(f"- {thing}: {', '.join(members)}" for thing, members in things.items())
+    looks_back = (
+        "They look at the transaction itself and at earlier ones, never at later ones nor at labels not yet known."
+        if needs_history(names)
+        else "Each is a function of one transaction; nothing looks at other transactions or at later knowledge."
+    )
+    return f"{looks_back}\n\n{lines}"
+
+
 def _table(rows: Sequence[Row]) -> str:
-    shown = [*_COLUMNS, *(name for name in rows[0].metrics if name not in _COLUMNS)]
+    shown = [name for name in _SHOWN if any(name in row.metrics for row in rows)]
+    shown += [name for name in rows[0].metrics if name.startswith("cp_")]
     lines = ["| model | " + " | ".join(shown) + " |", "|---" * (len(shown) + 1) + "|"]
     for row in rows:
         cells = [_cell(row, name) for name in shown]
@@ -72,7 +112,7 @@ def _table(rows: Sequence[Row]) -> str:
 def _cell(row: Row, name: str) -> str:
     if name not in row.metrics:
         return ""
-    text = f"{row.metrics[name]:.4f}" if name == "ece" else f"{row.metrics[name]:.3f}"
+    text = f"{row.metrics[name]:.4f}" if name in ("ece", "alert_rate") else f"{row.metrics[name]:.3f}"
     if name in row.intervals:
         low, high = row.intervals[name]
         text += f" [{low:.3f}, {high:.3f}]"

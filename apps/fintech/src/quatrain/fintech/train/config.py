@@ -7,21 +7,16 @@ from typing import Literal
 from pydantic import Field
 
 from quatrain.core.config import Config, UserPath
-from quatrain.fintech.models.perceptron_settings import PerceptronSettings
-from quatrain.fintech.models.trees import TreeSettings
+from quatrain.fintech.features.names import LABEL_DELAY_US, History
+from quatrain.fintech.features.row import DAY_US
+from quatrain.fintech.models.recipe_settings import RecipeSettings
 
 MODEL_NAME = "fintech/fraud"
-
-
-def _trees() -> dict[str, TreeSettings]:
-    return {
-        "lightgbm": TreeSettings(),
-        "lightgbm fine bins": TreeSettings(max_bin=2047, num_leaves=31),
-    }
+LABEL_DELAY_DAYS = LABEL_DELAY_US / DAY_US
 
 
 class TrainConfig(Config):
-    """Data, split, candidates and where the sealed model goes: the `[fintech.train]` section."""
+    """Data, split, recipe and where the sealed model goes: the `[fintech.train]` section."""
 
     # A catalogue name, a file or a folder.
     data: str
@@ -32,18 +27,19 @@ class TrainConfig(Config):
     # Whether prod means this model afterwards; "auto" if it meant none before.
     promote: Literal["auto", "yes", "no"] = "auto"
     seed: int = Field(default=0, ge=0)
-    # The last rows in time; of those before, the last for validation.
+    # The last rows in time; of those known before, the last for validation.
     test_share: float = Field(default=0.2, gt=0, lt=1)
     valid_share: float = Field(default=0.2, gt=0, lt=1)
+    # Expanding windows that the recipe is chosen on; the last one's validation rows also calibrate.
+    n_folds: int = Field(default=3, ge=1, le=10)
+    # Days until a label is known, where the data has no `labelled_at`; "auto" is 7, or 0 for less than 8 weeks of data.
+    label_delay_days: float | Literal["auto"] = "auto"
+    # Inputs beyond the row itself: all that the id columns allow, the handbook's fifteen, or none.
+    features: History = "full"
     # Share of transactions that analysts can look at.
-    alert_budget: float = Field(default=0.001, gt=0, le=1)
+    alert_budget: float = Field(default=0.001, gt=0, lt=1)
     max_bad_ratio: float = Field(default=0.05, ge=0, le=1)
-    # By name; the first is kept unless another is better beyond chance.
-    trees: dict[str, TreeSettings] = Field(default_factory=_trees, min_length=1)
-    # false leaves it out.
-    perceptron: PerceptronSettings | Literal[False] = PerceptronSettings()
+    recipe: RecipeSettings = RecipeSettings()
     # Cards a day that Card Precision looks at.
     cards_per_day: int = Field(default=100, ge=1)
     n_resamples: int = Field(default=500, ge=10)
-    # "auto" trains the perceptron on CUDA where there is one.
-    device: str = "auto"

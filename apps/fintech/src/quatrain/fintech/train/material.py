@@ -1,4 +1,4 @@
-"""The labelled rows of a training run as model inputs, split by time."""
+"""The labelled rows of a training run as model inputs, split by time and by what was known when."""
 
 from __future__ import annotations
 
@@ -12,50 +12,81 @@ from numpy.typing import NDArray
 
 from quatrain.core.errors import BadDataError, require_installed
 from quatrain.fintech.data.named import NamedData, find_data
-from quatrain.fintech.data.table import Labelled, Split, load_labelled, split_by_time
-from quatrain.fintech.evaluate.sealed import scored_rows
+from quatrain.fintech.data.table import Labelled, Split, load_labelled, split_by_time, time_folds
+from quatrain.fintech.evaluate.folds import customers
 from quatrain.fintech.features.build import build
 from quatrain.fintech.features.names import feature_names
-from quatrain.fintech.metrics.scored import Floats, Scored
-from quatrain.fintech.train.candidates import Rows
-from quatrain.fintech.train.config import TrainConfig
+from quatrain.fintech.features.row import DAY_US
+from quatrain.fintech.metrics.scored import Floats, Ints, Labels, Scored
+from quatrain.fintech.models.recipe import Fold
+from quatrain.fintech.train.config import LABEL_DELAY_DAYS, TrainConfig
 
 _LOG = logging.getLogger(__name__)
+
+X = NDArray[np.float32]
+# Data of fewer days than this cannot spare a week before each part.
+_DAYS_WITH_DELAY = 56
+# The share of the rows that the first of several folds learns from, at least.
+_FIRST_SHARE = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """Labelled rows in time order as model inputs, and their parts."""
+    """Transactions in time order as model inputs, and their parts."""
 
     data: NamedData
     labelled: Labelled
     split: Split
     names: tuple[str, ...]
-    x: NDArray[np.float32]
-
-    @property
-    def train(self) -> Rows:
-        """The rows that candidates learn from."""
-        return self._rows(self.split.train)
-
-    @property
-    def valid(self) -> Rows:
-        """The rows that candidates are compared on."""
-        return self._rows(self.split.valid)
-
-    @property
-    def past(self) -> Rows:
-        """Everything before the test rows."""
-        return self._rows(slice(0, self.split.test.start))
+    x: X
+    label_delay_us: int
+    n_folds: int
+    valid_share: float
 
     @property
     def is_synthetic(self) -> bool:
         """Whether the catalogue or a file's own mark says that the rows were generated."""
         return self.labelled.is_synthetic or self.data.is_synthetic
 
-    def scored(self, part: str, score: Floats) -> Scored:
-        """Return the part named "train", "valid" or "test" with a model's scores."""
-        return scored_rows(self.labelled, getattr(self.split, part), score)
+    @property
+    def folds(self) -> list[Fold]:
+        """What the recipe is chosen on, the earliest first: each is validated on what came right after its past."""
+        known = self.split.known.stop
+        first_share = max(1 - self.n_folds * self.valid_share, _FIRST_SHARE)
+        at_us = self.labelled.timestamp_us[:known]
+        parts = time_folds(at_us, n_folds=self.n_folds, first_share=first_share, delay_us=self.label_delay_us)
+        earlier = [*parts][:-1] if self.n_folds > 1 else []
+        folds = [self._fold(train, valid) for train, valid in [*earlier, (self.split.train, self.split.valid)]]
+        return [fold for fold in folds if fold.y_train.any() and fold.y_valid.any()]
+
+    @property
+    def known(self) -> tuple[X, Labels]:
+        """Every row with a label before the test, each with the label that was known when the test began."""
+        rows = self.rows(self.split.known)
+        return self.x[rows], self._known_at(self.split.test)[rows]
+
+    def rows(self, part: slice) -> Ints:
+        """Return which rows of a part somebody labelled."""
+        return np.flatnonzero(self.labelled.is_labelled[part]) + part.start
+
+    def days(self, rows: Ints) -> Ints:
+        """Return the day of each of these rows, counted from 1970 in UTC."""
+        return np.asarray(self.labelled.timestamp_us[rows] // DAY_US, dtype=np.int64)
+
+    def scored(
+        self, rows: Ints, score: Floats, *, probability: Floats | None = None, threshold: float | None = None
+    ) -> Scored:
+        """Return these rows with what a model says of them."""
+        cards = customers(self.labelled)
+        return Scored(
+            label=self.labelled.label[rows],
+            score=score,
+            amount=self.labelled.amount[rows],
+            day=self.days(rows),
+            customer=None if cards is None else cards[rows],
+            threshold=threshold,
+            meant=probability,
+        )
 
     def facts(self) -> dict[str, Any]:
         """Return what the manifest says of the data."""
@@ -68,18 +99,30 @@ class Material:
             "is_synthetic": self.is_synthetic,
             "rows": len(labelled),
             "frauds": int(labelled.label.sum()),
+            "unlabelled": int((~labelled.is_labelled).sum()),
             "rejected": labelled.rejections.total,
             "from": f"{first:%Y-%m-%d %H:%M}",
             "to": f"{last:%Y-%m-%d %H:%M}",
-            "train": split.train.stop,
-            "valid": split.valid.stop - split.valid.start,
-            "test": split.test.stop - split.test.start,
+            "train": len(self.rows(split.train)),
+            "valid": len(self.rows(split.valid)),
+            "waiting": split.waiting.stop - split.waiting.start,
+            "test": len(self.rows(split.test)),
             # What `evaluate` warns of is before this.
             "test_from": datetime.fromtimestamp(int(labelled.timestamp_us[split.test.start]) / 1e6, tz=UTC).isoformat(),
         }
 
-    def _rows(self, part: slice) -> Rows:
-        return self.x[part], self.labelled.label[part]
+    def _fold(self, train: slice, valid: slice) -> Fold:
+        learned, held_back = self.rows(train), self.rows(valid)
+        return Fold(
+            x_train=self.x[learned],
+            y_train=self._known_at(valid)[learned],
+            x_valid=self.x[held_back],
+            y_valid=self._known_at(self.split.test)[held_back],
+        )
+
+    def _known_at(self, part: slice) -> Labels:
+        begin = int(self.labelled.timestamp_us[part.start])
+        return self.labelled.label_known(begin, delay_us=self.label_delay_us)
 
 
 def prepare(config: TrainConfig) -> Material:
@@ -92,15 +135,48 @@ def prepare(config: TrainConfig) -> Material:
     data = find_data(config.data, columns=config.columns)
     labelled = load_labelled(data.path, data.mapping, max_bad_ratio=config.max_bad_ratio)
     at_us = labelled.timestamp_us
-    split = split_by_time(at_us, test_share=config.test_share, valid_share=config.valid_share)
-    for name in ("train", "valid", "test"):
-        label = labelled.label[getattr(split, name)]
+    delay_us = _label_delay_us(config, span_us=int(at_us[-1] - at_us[0]) if len(at_us) else 0)
+    split = split_by_time(at_us, test_share=config.test_share, valid_share=config.valid_share, delay_us=delay_us)
+    _check_parts(labelled, split, name=data.name)
+    names = feature_names(
+        labelled.table.column_names,
+        labelled.extras,
+        span_us=int(at_us[split.train.stop - 1] - at_us[0]),
+        label_delay_us=delay_us,
+        history=config.features,
+    )
+    _LOG.info("%s: %d rows, %d frauds, %d inputs", data.name, len(labelled), labelled.label.sum(), len(names))
+    return Material(
+        data=data,
+        labelled=labelled,
+        split=split,
+        names=names,
+        x=build(labelled.table, names, label_delay_us=delay_us),
+        label_delay_us=delay_us,
+        n_folds=config.n_folds,
+        valid_share=config.valid_share,
+    )
+
+
+def _label_delay_us(config: TrainConfig, *, span_us: int) -> int:
+    if config.label_delay_days != "auto":
+        return round(config.label_delay_days * DAY_US)
+    if span_us >= _DAYS_WITH_DELAY * DAY_US:
+        return round(LABEL_DELAY_DAYS * DAY_US)
+    _LOG.warning(
+        "labels are taken as known at once, for there are fewer than %d days of data; "
+        "say --set label_delay_days=N if they come N days late",
+        _DAYS_WITH_DELAY,
+    )
+    return 0
+
+
+def _check_parts(labelled: Labelled, split: Split, *, name: str) -> None:
+    for part in ("train", "valid", "test"):
+        rows = getattr(split, part)
+        label = labelled.label[rows][labelled.is_labelled[rows]]
         if not label.any() or label.all():
             raise BadDataError(
-                f"the {name} part of {data.name} has {int(label.sum())} frauds in {len(label)} rows; "
+                f"the {part} part of {name} has {int(label.sum())} frauds in {len(label)} labelled rows; "
                 "both kinds are needed: give a longer period, or other --set test_share / valid_share"
             )
-    span_us = int(at_us[split.train.stop - 1] - at_us[0])
-    names = feature_names(labelled.table.column_names, labelled.extras, span_us=span_us, history="none")
-    _LOG.info("%s: %d rows, %d frauds, inputs %s", data.name, len(labelled), labelled.label.sum(), ", ".join(names))
-    return Material(data=data, labelled=labelled, split=split, names=names, x=build(labelled.table, names))

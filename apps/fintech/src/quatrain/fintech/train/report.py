@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from quatrain.fintech.evaluate.protocol import Row
 from quatrain.fintech.metrics.calibration import calibration_bins
 from quatrain.fintech.metrics.ranking import average_precision, precision_recall_curve
-from quatrain.fintech.metrics.scored import Floats, Labels, Scored
+from quatrain.fintech.metrics.scored import Floats, Labels
+from quatrain.fintech.wording import wording
 
 REPORT = "report.json"
 _HISTOGRAM_BINS = 40
@@ -21,19 +22,30 @@ _HISTOGRAM_BINS = 40
 _IMPORTANCE_ROWS = 10_000
 
 
-def write_report(path: Path, *, rows: Sequence[Row], test: Scored, importance: dict[str, float], **facts: Any) -> None:
-    """Write the report.
+def write_report(
+    path: Path,
+    *,
+    rows: Sequence[Row],
+    label: Labels,
+    outputs: Mapping[str, NDArray[np.float32]],
+    importance: Mapping[str, float],
+    **facts: Any,
+) -> None:
+    """Write the report; `outputs` are those of the sealed graph for the test rows.
 
-    Keys: `rows` as in `train --json`; `calibration` [{n, score, rate}], `precision_recall`
-    [{threshold, precision, recall}] and `score_histogram` [{low, high, legitimate, fraud}] of the
-    test rows; `importance` [{feature, ap_drop}], largest first, on validation rows; and `facts`.
+    Keys: `rows` as in `train --json`; `calibration` and, before it, `calibration_of_score`
+    [{n, score, rate}], `precision_recall` [{threshold, precision, recall}] of the score and
+    `score_histogram` [{low, high, legitimate, fraud}] of the probability; `importance`
+    [{feature, ap_drop}], largest first, on validation rows; and `facts`.
     """
+    score, probability = (outputs[name].astype(np.float64) for name in ("score", "probability"))
     document = {
         **facts,
         "rows": [row.to_dict() for row in rows],
-        "calibration": calibration_bins(test.label, test.score),
-        "precision_recall": precision_recall_curve(test.label, test.score),
-        "score_histogram": score_histogram(test.label, test.score),
+        "calibration": calibration_bins(label, probability),
+        "calibration_of_score": calibration_bins(label, score),
+        "precision_recall": precision_recall_curve(label, score),
+        "score_histogram": score_histogram(label, probability),
         "importance": [
             {"feature": name, "ap_drop": drop} for name, drop in sorted(importance.items(), key=lambda item: -item[1])
         ],
@@ -52,7 +64,7 @@ def score_histogram(label: Labels, score: Floats, *, n_bins: int = _HISTOGRAM_BI
     ]
 
 
-def permutation_importance(
+def importance_of_things(
     predict: Callable[[NDArray[np.float32]], Floats],
     x: NDArray[np.float32],
     label: Labels,
@@ -60,17 +72,23 @@ def permutation_importance(
     names: Sequence[str],
     seed: int,
 ) -> dict[str, float]:
-    """Return how far the average precision falls when one input is shuffled over the rows."""
+    """Return how far the average precision falls when the inputs that say one thing are shuffled together.
+
+    One window of a card's activity alone hardly matters while the others still tell it.
+    """
     rng = np.random.default_rng(seed)
     legitimate = np.flatnonzero(~label)
     kept = np.sort(rng.permutation(legitimate)[:_IMPORTANCE_ROWS])
     rows = np.sort(np.concatenate([kept, np.flatnonzero(label)]))
     x, label = x[rows].copy(), label[rows]
     whole = average_precision(label, predict(x))
-    drops = {}
+    things: dict[str, list[int]] = {}
     for place, name in enumerate(names):
-        column = x[:, place].copy()
-        x[:, place] = rng.permutation(column)
-        drops[name] = whole - average_precision(label, predict(x))
-        x[:, place] = column
+        things.setdefault(wording(name).thing, []).append(place)
+    drops = {}
+    for thing, places in things.items():
+        columns = x[:, places].copy()
+        x[:, places] = columns[rng.permutation(len(x))]
+        drops[thing] = whole - average_precision(label, predict(x))
+        x[:, places] = columns
     return drops

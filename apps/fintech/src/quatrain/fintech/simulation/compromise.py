@@ -74,26 +74,31 @@ def merchant_compromise(rng: Rng, world: World, crews: Crews, bought: Events) ->
 
 
 def _read_out(rng: Rng, world: World, crews: Crews, bought: Events) -> _Misuses:
-    """Return the cards and when each is used first; shops are as likely to be read out as they are busy."""
+    """Return the cards and when each is used first; compromises follow until the configured number of cards is sold."""
     span_s = float(world.calendar.span_s)
-    # Compromises before the file begins are misused in it, too: as many as there would have been in that time.
-    before_s = _SALE_MOST * _DAY_S
-    mean = _CARDS * np.exp(_CARDS_SIGMA**2 / 2)
-    expected = world.config.compromised_cards * world.thousand_months / mean
-    n, n_before = rng.poisson([expected, expected * before_s / span_s])
-    sold_s = drift.starts(rng, world, COMPROMISE, int(n))
-    sold_s = np.concatenate([sold_s, rng.uniform(-before_s, 0, int(n_before))])
-    sale_s = clipped_lognormal(rng, _SALE_DAYS * _DAY_S, _SALE_SIGMA, len(sold_s), low=_DAY_S, high=before_s)
-    size = clipped_lognormal(rng, _CARDS, _CARDS_SIGMA, len(sold_s), low=1, high=_CARDS_MOST).astype(np.int64)
-    length_s = rng.uniform(*_READ_DAYS, len(sold_s)) * _DAY_S
+    # Numbers sold before the file begins are still used in it.
+    before_s = 4 * _USE_DAYS * _DAY_S
+    expected = world.config.compromised_cards * world.thousand_months * (1 + before_s / span_s)
+    wanted = int(rng.poisson(expected))
+    # One card each is the least, so that these are enough.
+    sold_s = drift.starts(rng, world, COMPROMISE, wanted)
+    is_before = rng.random(wanted) < before_s / (span_s + before_s)
+    sold_s = np.where(is_before, -before_s * rng.random(wanted), sold_s)
+    most_s = _SALE_MOST * _DAY_S
+    until_s = sold_s - clipped_lognormal(rng, _SALE_DAYS * _DAY_S, _SALE_SIGMA, wanted, low=_DAY_S, high=most_s)
+    from_s = until_s - rng.uniform(*_READ_DAYS, wanted) * _DAY_S
+    size = clipped_lognormal(rng, _CARDS, _CARDS_SIGMA, wanted, low=1, high=_CARDS_MOST).astype(np.int64)
     past = bought.take(np.argsort(bought.at_s, kind="stable"))
-    found = [
-        _read_cards(rng, world, past, (end_s - reading_s, end_s), int(n_sold))
-        for end_s, reading_s, n_sold in zip(sold_s - sale_s, length_s, size, strict=True)
-    ]
+    found: list[Ints] = []
+    n_sold = 0
+    while n_sold < wanted:
+        place = len(found)
+        most = min(int(size[place]), wanted - n_sold)
+        found.append(_read_cards(rng, world, past, (from_s[place], until_s[place]), most))
+        n_sold += len(found[-1])
     sizes = [len(cards) for cards in found]
     customer = np.concatenate([*found, np.zeros(0, dtype=np.int64)])
-    use_s = np.repeat(sold_s, sizes) + rng.exponential(_USE_DAYS * _DAY_S, len(customer))
+    use_s = np.repeat(sold_s[: len(found)], sizes) + rng.exponential(_USE_DAYS * _DAY_S, len(customer))
     is_inside = (use_s >= 0) & (use_s < span_s)
     campaign = np.repeat(crews.campaigns.issue(len(found)), sizes)
     return _Misuses(customer=customer[is_inside], at_s=use_s[is_inside], campaign=campaign[is_inside])

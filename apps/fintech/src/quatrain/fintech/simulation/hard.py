@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from quatrain.fintech.data.arrays import Array, Column, from_numpy, from_strings
 from quatrain.fintech.data.kernels import numbered, pc
+from quatrain.fintech.simulation.card_testing import card_testing
 from quatrain.fintech.simulation.compromise import merchant_compromise
 from quatrain.fintech.simulation.config import HardConfig
 from quatrain.fintech.simulation.crews import make_crews
@@ -23,7 +24,6 @@ from quatrain.fintech.simulation.outcomes import Outcomes, outcomes
 from quatrain.fintech.simulation.personal import bust_outs, lost_cards, with_denied
 from quatrain.fintech.simulation.rings import mule_rings
 from quatrain.fintech.simulation.takeover import account_takeover
-from quatrain.fintech.simulation.testing import card_testing
 from quatrain.fintech.simulation.world import World, make_world
 
 GENERATOR = "card-fraud-hard"

@@ -197,3 +197,24 @@ def test_inputs_that_reasons_name_come_first() -> None:
     """An analyst does not search thirty anonymous columns for the one that counted."""
     table = case_panel.inputs_table({"amount": 1.0, "V1": 1.0, "V14": -6.0}, {}, reasons=["V14 -6, usually 0"])
     assert table["Input"].tolist() == ["V14", "Amount", "V1"]
+
+
+def test_history_is_told_in_words() -> None:
+    """A label and a unit for each feature, and those of the reasons on top."""
+    inputs = {"amount": 1.0, "terminal_risk_7d": 0.125, "customer_since": 0.25}
+    reason = "customer: time since the last transaction 15 min, usually 30.0 h"
+    table = case_panel.inputs_table(inputs, {"customer_since": 30.0}, reasons=[reason])
+    assert table.to_dict("list") == {
+        "Input": ["Customer: time since the last transaction", "Amount", "Terminal: fraud rate in 7 days"],
+        "Here": ["15 min", "1.00", "12.5%"],
+        "Typical": ["30.0 h", "\u2013", "\u2013"],
+    }
+
+
+def test_files_with_and_without_a_chance_stand_in_one_table(tmp_path: Path) -> None:
+    """Alerts of an older model have a score only; those of a calibrated one its interval too."""
+    old = write(tmp_path / "a.parquet", alert(1))
+    new = write(tmp_path / "b.parquet", alert(2) | {"probability": 0.5, "low": 0.25, "high": 0.75})
+    frame = alert_table.read_alerts(alert_table.describe_files([old, new]))
+    assert frame["probability"].isna().tolist() == [True, False]
+    assert frame[["low", "high"]].iloc[1].tolist() == [0.25, 0.75]

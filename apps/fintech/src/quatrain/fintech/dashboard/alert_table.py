@@ -31,6 +31,8 @@ _COLUMNS = (
     "model",
     "is_synthetic",
 )
+# What a calibrated model says besides; files of models without it have none.
+_MEANING = ("probability", "low", "high")
 _ORDERS: Mapping[Order, Sequence[str]] = {
     "score": ("score", "amount"),
     "amount": ("amount", "score"),
@@ -159,15 +161,20 @@ def read_inputs(path: str, row: int) -> dict[str, float]:
 
 
 def _read(path: str) -> pa.Table:
-    table = pq.read_table(path, columns=list(_COLUMNS))
+    with pq.ParquetFile(path) as file:
+        named = file.schema_arrow.names
+        table = file.read(columns=[*_COLUMNS, *(name for name in _MEANING if name in named)])
     n_rows = table.num_rows
+    for name in _MEANING:
+        if name not in named:
+            table = table.append_column(name, pa.nulls(n_rows, pa.float32()))
     table = table.append_column("path", pa.array([path] * n_rows, pa.string()))
     return table.append_column("row", pa.array(range(n_rows), pa.int64()))
 
 
 def _empty() -> pd.DataFrame:
     columns: dict[str, Any] = {name: pd.Series(dtype="str") for name in (*_COLUMNS, "path")}
-    columns |= {name: pd.Series(dtype="float64") for name in ("amount", "score", "threshold")}
+    columns |= {name: pd.Series(dtype="float64") for name in ("amount", "score", "threshold", *_MEANING)}
     columns["timestamp"] = pd.Series(dtype="datetime64[us, UTC]")
     columns["is_synthetic"] = pd.Series(dtype="bool")
     columns["row"] = pd.Series(dtype="int64")

@@ -13,6 +13,8 @@ import streamlit as st
 from quatrain.core.dashboard import formats, grid, panels
 from quatrain.fintech.cases import MAX_NOTE_LENGTH, Action, Case, Event
 from quatrain.fintech.dashboard.alert_table import REASONS
+from quatrain.fintech.features.names import parse
+from quatrain.fintech.wording import wording
 
 NOTE_KEY = "case_note"
 STATUS_LABELS = {"open": "Open", "fraud": "Confirmed fraud", "dismissed": "Dismissed"}
@@ -55,6 +57,7 @@ def draw_score(alert: pd.Series[Any]) -> None:
         f'<div class="q-score"><span>Score <b>{score:.3f}</b></span>'
         f'<span class="q-muted">alerts start at {threshold:.3f}</span></div>'
         + panels.bar(score, mark=threshold, label=label)
+        + _chance_html(alert)
     )
 
 
@@ -147,11 +150,11 @@ def inputs_table(
     inputs: Mapping[str, float], typical: Mapping[str, float], *, reasons: Sequence[str] = ()
 ) -> pd.DataFrame:
     """Return the model's inputs beside a typical legitimate transaction's: those of the reasons, then the others."""
-    named = [name for reason in reasons for name in inputs if reason.startswith(f"{name} ")]
+    named = [name for reason in reasons for name in inputs if reason.startswith(f"{wording(name).label} ")]
     shown = [name for name in dict.fromkeys([*named, *inputs]) if name not in _REDUNDANT]
     return pd.DataFrame(
         {
-            "Input": [formats.label(name.removeprefix("is_")) for name in shown],
+            "Input": [_input_label(name) for name in shown],
             "Here": [input_text(name, inputs[name]) for name in shown],
             "Typical": [input_text(name, typical.get(name)) for name in shown],
         }
@@ -170,7 +173,7 @@ def input_text(name: str, value: float | None) -> str:
         return calendar.day_name[int(value)]
     if name.startswith("is_"):
         return "yes" if value else "no"
-    return formats.measure(value)
+    return wording(name).text(value) if parse(name) else formats.measure(value)
 
 
 def draw_inputs(table: pd.DataFrame) -> None:
@@ -179,6 +182,22 @@ def draw_inputs(table: pd.DataFrame) -> None:
     columns = {"Here": st.column_config.TextColumn(width=100), "Typical": st.column_config.TextColumn(width=100)}
     alt = "The model's inputs for this transaction beside typical legitimate values"
     grid.show(table, alt=alt, rows=9, columns=columns)
+
+
+def _input_label(name: str) -> str:
+    label = wording(name).label if parse(name) else formats.label(name.removeprefix("is_"))
+    return label[:1].upper() + label[1:]
+
+
+def _chance_html(alert: pd.Series[Any]) -> str:
+    """Return the calibrated chance of fraud with its interval; nothing for a model that gives none."""
+    if pd.isna(alert["probability"]):
+        return ""
+    chance, low, high = (float(alert[name]) for name in ("probability", "low", "high"))
+    return (
+        f'<div class="q-score"><span>Chance of fraud <b>{chance:.0%}</b></span>'
+        f'<span class="q-muted">between {low:.0%} and {high:.0%}</span></div>'
+    )
 
 
 def _reason_html(reason: str) -> str:

@@ -214,7 +214,11 @@ def test_history_is_told_in_words() -> None:
 def test_files_with_and_without_a_chance_stand_in_one_table(tmp_path: Path) -> None:
     """Alerts of an older model have a score only; those of a calibrated one its interval too."""
     old = write(tmp_path / "a.parquet", alert(1))
-    new = write(tmp_path / "b.parquet", alert(2) | {"probability": 0.5, "low": 0.25, "high": 0.75})
+    new = write(tmp_path / "b.parquet", alert(2))
+    table = pq.read_table(new)
+    for name, value in {"probability": 0.5, "low": 0.25, "high": 0.75}.items():
+        table = table.append_column(name, pa.array([value], pa.float32()))
+    pq.write_table(table, new)
     frame = alert_table.read_alerts(alert_table.describe_files([old, new]))
     assert frame["probability"].isna().tolist() == [True, False]
     assert frame[["low", "high"]].iloc[1].tolist() == [0.25, 0.75]

@@ -19,6 +19,22 @@ DAY = 24 * HOUR
 CAP = 60 * DAY
 KEYS = ("customer", "terminal", "device", "merchant")
 UNITS = {"m": MINUTE, "h": HOUR, "d": DAY}
+# Every kind of feature, of single keys and of pairs, over windows from short to the longest.
+PAIRS = ("customer_terminal", "customer_device", "terminal_merchant")
+WINDOWS = ("1h", "7d", "60d")
+KINDS = ("count", "sum", "mean", "ratio", "matured", "frauds", "risk")
+NAMES = tuple(
+    name
+    for key in (*KEYS, *PAIRS)
+    for name in (
+        *(f"{key}_{kind}_{w}" for kind in KINDS for w in WINDOWS),
+        *(f"{key}_distinct_{of}_{w}" for of in KEYS for w in WINDOWS if of not in key),
+        f"{key}_since",
+        f"{key}_since_fraud",
+        *(["device_component"] if key == "device" else []),
+    )
+)
+DELAYS = (0, 1, HOUR, 7 * DAY, 40 * DAY)
 
 
 @dataclass(frozen=True)
@@ -56,15 +72,21 @@ def to_table(events: Sequence[Event]) -> pa.Table:
     )
 
 
-def expected(events: Sequence[Event], names: Sequence[str], delay: int) -> NDArray[np.float32]:
-    """Return the features of every event, (n, F), in the order given; of events with one identity the first counts."""
+def expected(
+    events: Sequence[Event], names: Sequence[str], delay: int, *, only_last: bool = False
+) -> NDArray[np.float32]:
+    """Return the features of every event, or the last, (n, F), in the order given.
+
+    Of events with one identity the first counts.
+    """
     first: dict[tuple[int, bytes], Event] = {}
     for event in events:
         first.setdefault(event.order, event)
     history = sorted(first.values(), key=lambda e: e.order)
     place = {event.order: i for i, event in enumerate(history)}
-    rows = {order: [value(history, i, name, delay) for name in names] for order, i in place.items()}
-    return np.array([rows[event.order] for event in events], dtype=np.float32).reshape(len(events), len(names))
+    chosen = events[-1:] if only_last else events
+    rows = [[value(history, place[event.order], name, delay) for name in names] for event in chosen]
+    return np.array(rows, dtype=np.float32).reshape(len(chosen), len(names))
 
 
 def value(history: Sequence[Event], i: int, name: str, delay: int) -> float:

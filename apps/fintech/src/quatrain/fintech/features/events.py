@@ -19,12 +19,14 @@ from quatrain.fintech.features.names import LABEL_DELAY_US
 Ints = NDArray[np.int64]
 Codes = NDArray[np.int32]
 
-# Amounts enter sums as whole numbers of 1/10000, so that sums are exact in any order.
+# Amounts enter sums as whole numbers of 1/10000 of a currency unit.
 AMOUNT_UNIT = 10_000
 # Currency units; a larger amount counts as this much.
 LARGEST_AMOUNT = 1e10
-# Sums are int64.
+# The offline engine's sums are int64.
 _LARGEST_TOTAL = 2.0**63
+# Stands for "no time given".
+_NEVER = np.iinfo(np.int64).min
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,24 +85,26 @@ def events_of(
     return events, place
 
 
-_NEVER = np.iinfo(np.int64).min
-
-
-def whole_amounts(amount: NDArray[np.float64]) -> Ints:
-    """Return amounts as whole numbers of 1/10000, rounded half to even, those above LARGEST_AMOUNT as that.
+def whole_amounts(amount: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return amounts in 1/10000, rounded half to even, those above LARGEST_AMOUNT as that.
 
     Raises ValueError for an amount that is not finite, BadDataError where the sum is no int64.
     """
     clipped = np.clip(amount, -LARGEST_AMOUNT, LARGEST_AMOUNT)
     total = float(np.abs(clipped).sum()) * AMOUNT_UNIT
     if not np.isfinite(total):
-        raise ValueError("amounts must be finite; rows from read_batches are")
+        raise ValueError("amounts must be finite, as those of rows from read_batches are")
     if total >= _LARGEST_TOTAL:
         raise BadDataError(
             f"the amounts sum to {total / AMOUNT_UNIT:.3g}, and sums over windows hold at most "
             f"{_LARGEST_TOTAL / AMOUNT_UNIT:.3g}: give the amounts in a larger unit"
         )
     return np.rint(clipped * AMOUNT_UNIT).astype(np.int64)
+
+
+def whole_amount(amount: float) -> int:
+    """Return one finite amount as whole_amounts does."""
+    return round(min(max(amount, -LARGEST_AMOUNT), LARGEST_AMOUNT) * AMOUNT_UNIT)
 
 
 def _total_order(at_us: Ints, tables: Sequence[pa.Table]) -> tuple[Ints, NDArray[np.bool_]]:

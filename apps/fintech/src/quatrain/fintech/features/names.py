@@ -151,6 +151,13 @@ class Feature:
         return self.kind in (*LABEL_KINDS, "since_fraud")
 
 
+def missing_value(feature: Feature) -> float:
+    """Return what a feature is where its key's id is missing."""
+    if feature.kind in ("since", "since_fraud"):
+        return LONGEST_US / HOUR_US
+    return 1.0 if feature.kind == "ratio" else 0.0
+
+
 def parse(name: str) -> Feature | None:
     """Return the history feature of that name, or None for any other input."""
     match = _PATTERN.fullmatch(name)

@@ -11,8 +11,7 @@ from quatrain.fintech.features import kernels
 from quatrain.fintech.features.events import Codes, Events, Ints
 from quatrain.fintech.features.graph import components
 from quatrain.fintech.features.kernels import Frauds, Groups, Spec
-from quatrain.fintech.features.names import ENTITIES, EPOCH_US, LONGEST_US, Feature, parse
-from quatrain.fintech.features.row import HOUR_US
+from quatrain.fintech.features.names import ENTITIES, EPOCH_US, LONGEST_US, Feature, missing_value, parse
 
 Matrix = NDArray[np.float32]
 # By place in the matrix.
@@ -38,13 +37,6 @@ def matrix(events: Events, names: Sequence[str], label_delay_us: int) -> Matrix:
         _fill_key(out, of_key, events, _groups(events, by, groups), label_delay_us)
         _fill_missing(out, of_key, events, by)
     return out
-
-
-def missing_value(feature: Feature) -> float:
-    """Return what a feature is where its key's id is missing."""
-    if feature.kind in ("since", "since_fraud"):
-        return LONGEST_US / HOUR_US
-    return 1.0 if feature.kind == "ratio" else 0.0
 
 
 def _feature(name: str) -> Feature:

@@ -21,6 +21,7 @@ from quatrain.fintech.data.columns import ColumnMap, read_columns
 from quatrain.fintech.features.names import needs_history
 from quatrain.fintech.score import feeds
 from quatrain.fintech.score.scorer import Scorer
+from quatrain.fintech.score.session import ForestSession
 
 # The name of the job in the ledger.
 JOB = "fintech.score"
@@ -59,7 +60,7 @@ def score(config: ScoreConfig) -> JobReport:
     Raises LockedError while another process scores into the same folder, BundleError for a model
     that is not what was sealed; one bad file never ends the run.
     """
-    model = load_model(config.bundle)
+    model = load_model(config.bundle, opener=ForestSession)
     mapping = _mapping(config, model)
     scorer = Scorer(model, mapping, out=config.out)
     return run_job(

@@ -5,13 +5,20 @@ from __future__ import annotations
 import logging
 import re
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from tests.fintech.conftest import Trained, write_world
 
 from quatrain.core.errors import BadDataError
+from quatrain.core.inference import load_model
+from quatrain.fintech.data.columns import ColumnMap
+from quatrain.fintech.data.table import load_labelled, split_by_time
 from quatrain.fintech.evaluate.config import EvaluateConfig
 from quatrain.fintech.evaluate.run import evaluate
+from quatrain.fintech.evaluate.sealed import sealed_delay_us
+from quatrain.fintech.features.build import build
+from quatrain.fintech.features.row import DAY_US
 
 
 def config_for(trained: Trained, **changes: object) -> EvaluateConfig:
@@ -25,13 +32,35 @@ def test_the_test_split_repeats_the_training_table(trained: Trained) -> None:
     document = evaluate(config_for(trained))
     sealed = {row.name: row for row in trained.result.rows if row.split == "test"}
     shipped, *baselines = document["rows"]
-    assert set(document) == {"app", "task", "data", "split", "n", "rows"}
+    assert set(document) == {"app", "task", "data", "split", "n", "rows", "leaks"}
     assert document["n"] == shipped["n"] == trained.result.rows[0].n
-    assert shipped["metrics"] == pytest.approx(trained.result.rows[0].metrics)
+    measured = {name: shipped["metrics"][name] for name in trained.result.rows[0].metrics}
+    assert measured == pytest.approx(trained.result.rows[0].metrics)
     assert shipped["intervals"]["ap"] == pytest.approx(trained.result.rows[0].intervals["ap"])
-    assert [row["name"] for row in baselines] == ["lightgbm default", "logistic regression"]
+    assert [row["name"] for row in baselines] == ["logistic regression", "random forest", "lightgbm default"]
     for row in baselines:
         assert row["metrics"] == pytest.approx(sealed[row["name"]].metrics)
+
+
+def test_the_sealed_threshold_is_measured(trained: Trained) -> None:
+    """What it catches, how often it is right, and how many alerts that makes."""
+    shipped, *baselines = evaluate(config_for(trained))["rows"]
+    threshold = trained.result.bundle.manifest.decision["threshold"]
+    model = load_model(str(trained.bundle))
+    labelled = load_labelled(trained.data, ColumnMap())
+    part = split_by_time(labelled.timestamp_us, test_share=0.2, valid_share=0.5).test
+    names = model.manifest.inputs[0].columns
+    x = build(labelled.table, names, label_delay_us=sealed_delay_us(model))[part]
+    alerted = model.predict(x)["score"] >= np.float32(threshold)
+    label = labelled.label[part]
+    expected = {
+        "precision": (alerted & label).sum() / alerted.sum(),
+        "recall": (alerted & label).sum() / label.sum(),
+        "alert_rate": alerted.mean(),
+        "alerts_per_day": alerted.sum() / len(np.unique(labelled.timestamp_us[part] // DAY_US)),
+    }
+    assert {name: shipped["metrics"][name] for name in expected} == pytest.approx(expected)
+    assert not set(expected) & set(baselines[0]["metrics"])
 
 
 def test_all_rows_have_no_baselines_and_a_warning(trained: Trained, caplog: pytest.LogCaptureFixture) -> None:

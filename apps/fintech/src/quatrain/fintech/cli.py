@@ -84,6 +84,10 @@ def evaluate(
     split: Annotated[
         Literal["test", "all"] | None, typer.Option("--split", help="The last rows, or every row.")
     ] = None,
+    train_days: Annotated[int | None, typer.Option("--train-days", help="Days that each fold learns from.")] = None,
+    delay_days: Annotated[int | None, typer.Option("--delay-days", help="Days until a label is known.")] = None,
+    test_days: Annotated[int | None, typer.Option("--test-days", help="Days that each fold is tested on.")] = None,
+    folds: Annotated[int | None, typer.Option("--folds", help="Test windows, back from the last day.")] = None,
     seed: Seed = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -91,19 +95,25 @@ def evaluate(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Measure a sealed model on labelled transactions, beside the baselines."""
+    """Measure a sealed model on labelled transactions; with days or folds, the recipe trained anew in each fold."""
     _start(quiet=quiet, verbose=verbose)
     from quatrain.core.config import load
     from quatrain.fintech.evaluate.config import EvaluateConfig
     from quatrain.fintech.evaluate.run import evaluate as run_evaluation
 
-    flags = {"data": data, "columns": columns, "bundle": bundle, "split": split, "seed": seed}
+    days = {"train_days": train_days, "delay_days": delay_days, "test_days": test_days, "folds": folds}
+    flags = {"data": data, "columns": columns, "bundle": bundle, "split": split, **days, "seed": seed}
     settings = load(EvaluateConfig, section="fintech.evaluate", file=config, overrides=overrides or (), flags=flags)
     document = run_evaluation(settings)
     if json:
         print_json(document)
         return
-    _print_rows(document["rows"], title=f"{document['data']}: {document['n']:,} transactions ({document['split']})")
+    from quatrain.fintech.evaluate.text import notes_of, shown_rows
+
+    title = f"{document['data']}: {document['n']:,} transactions ({document['split']})"
+    _print_rows(shown_rows(document["rows"]), title=title)
+    for line in notes_of(document):
+        typer.echo(line)
 
 
 @app.command()
@@ -236,6 +246,35 @@ def validate(data: Data = None, columns: Columns = None, json: Json = False) -> 
             for reason, count in file["reasons"].items():
                 typer.echo(f"  {count:>8} {reason}")
     raise typer.Exit(document["exit_code"])
+
+
+@data_app.command("tokenise")
+def tokenise(
+    data: Annotated[Path, typer.Option("--data", help="The CSV or Parquet file.")],
+    columns: Annotated[Path, typer.Option("--columns", help='columns.toml with [pan] columns = ["card_number"].')],
+    out: Annotated[Path, typer.Option("--out", help="The file to write, in the same format.")],
+    json: Json = False,
+) -> None:
+    """Rewrite a file with keyed tokens in place of its card numbers."""
+    _start()
+    from quatrain.fintech.data.columns import read_columns
+    from quatrain.fintech.data.tokenise import tokenise_file
+
+    _print_facts(tokenise_file(data, read_columns(columns), out), json=json)
+
+
+@data_app.command("keygen")
+def keygen(
+    out: Annotated[Path | None, typer.Option("--out", help="The key file; default: among this machine's keys.")] = None,
+    json: Json = False,
+) -> None:
+    """Make the secret key that card numbers are tokenised with; only its owner can read it."""
+    _start()
+    from quatrain.fintech.data.pan_key import key_file, make_key
+
+    file = out or key_file()
+    key = make_key(file)
+    _print_facts({"path": str(file), "key_id": key.id}, json=json)
 
 
 def _start(*, quiet: bool = False, verbose: bool = False) -> None:

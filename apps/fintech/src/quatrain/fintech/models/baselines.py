@@ -13,6 +13,9 @@ from quatrain.fintech.metrics.scored import Floats, Labels
 from quatrain.fintech.models.trees import load_lightgbm
 
 _EXTRA = "quatrain-fintech[train]"
+# A tree of the forest draws at most so many rows: beyond it grows for hours and is no better a baseline.
+_FOREST_ROWS = 250_000
+FOREST = "random forest"
 
 
 def default_lightgbm(x: NDArray[np.float32], y: Labels, test: NDArray[np.float32]) -> Floats:
@@ -20,6 +23,15 @@ def default_lightgbm(x: NDArray[np.float32], y: Labels, test: NDArray[np.float32
     model = load_lightgbm().LGBMClassifier(verbose=-1, n_jobs=cpu_limit(), random_state=0)
     model.fit(x, y)
     return np.asarray(model.booster_.predict(test), dtype=np.float64)
+
+
+def random_forest(x: NDArray[np.float32], y: Labels, test: NDArray[np.float32]) -> Floats:
+    """Return the scores of scikit-learn's random forest with the settings it comes with."""
+    ensemble = require("sklearn.ensemble", package=_EXTRA)
+    max_samples = _FOREST_ROWS if len(x) > _FOREST_ROWS else None
+    model = ensemble.RandomForestClassifier(n_jobs=cpu_limit(), random_state=0, max_samples=max_samples)
+    model.fit(x, y)
+    return np.asarray(model.predict_proba(test)[:, 1], dtype=np.float64)
 
 
 def logistic_regression(x: NDArray[np.float32], y: Labels, test: NDArray[np.float32]) -> Floats:
@@ -35,4 +47,8 @@ def logistic_regression(x: NDArray[np.float32], y: Labels, test: NDArray[np.floa
     return np.asarray(model.predict_proba(scaler.transform(test.astype(np.float64)))[:, 1], dtype=np.float64)
 
 
-BASELINES = {"lightgbm default": default_lightgbm, "logistic regression": logistic_regression}
+BASELINES = {
+    "logistic regression": logistic_regression,
+    FOREST: random_forest,
+    "lightgbm default": default_lightgbm,
+}

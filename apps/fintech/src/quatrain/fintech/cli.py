@@ -229,6 +229,23 @@ def describe(data: Data = None, columns: Columns = None, json: Json = False) -> 
     _print_facts(describe_labelled(found), json=json)
 
 
+@data_app.command("leaks")
+def leaks(data: Data = None, columns: Columns = None, seed: Seed = None, json: Json = False) -> None:
+    """Name the columns of labelled data that say what nobody knew when the transaction was decided on."""
+    _start()
+    from quatrain.fintech.data.named import find_data
+    from quatrain.fintech.evaluate.leak_files import leaks_of
+    from quatrain.fintech.evaluate.text import notes_of
+
+    document = leaks_of(find_data(_required(data), columns=columns), seed=seed or 0)
+    if json:
+        print_json(document)
+        return
+    typer.echo(f"{document['data']}: {len(document['columns'])} columns in {document['rows']:,} labelled rows")
+    for line in notes_of(document):
+        typer.echo(line)
+
+
 @data_app.command("validate")
 def validate(data: Data = None, columns: Columns = None, json: Json = False) -> None:
     """Count the rows of files that scoring would reject, by reason; exit 65 if a file would be refused."""

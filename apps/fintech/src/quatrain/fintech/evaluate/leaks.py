@@ -49,19 +49,22 @@ class Leak:
         return dict(vars(self))
 
 
-def find_leaks(labelled: Labelled, *, others: Mapping[str, Array] | None = None, seed: int = 0) -> tuple[Leak, ...]:
+def find_leaks(
+    labelled: Labelled, *, others: Mapping[str, Array] | None = None, decimal: str = ".", seed: int = 0
+) -> tuple[Leak, ...]:
     """Return the columns of labelled rows that a model should not have, each with why, how strongly, and what to do.
 
     Looked at are the extras, the ids, the amount, how finely times are given, and `others`: columns
-    of any type, by name, in the order of the rows. Every column is judged alone, on later rows than
-    it is looked at on; names and later times are judged without labels. It finds what is blatant:
-    a column that is not listed may still hold what nobody knew.
+    of any type, by name, in the order of the rows, texts with this decimal mark. Every column is
+    judged alone, on later rows than it is looked at on; names and later times are judged without
+    labels. It finds what is blatant: a column that is not listed may still hold what nobody knew.
     """
-    return tuple(_Search(labelled, seed=seed).run(others or {}))
+    return tuple(_Search(labelled, decimal=decimal, seed=seed).run(others or {}))
 
 
 class _Search:
-    def __init__(self, labelled: Labelled, *, seed: int) -> None:
+    def __init__(self, labelled: Labelled, *, decimal: str, seed: int) -> None:
+        self._decimal = decimal
         self._table = labelled.table.filter(from_numpy(labelled.is_labelled))
         self._extras = labelled.extras
         self._is_labelled = labelled.is_labelled
@@ -84,7 +87,7 @@ class _Search:
         columns = {name: self._table[name].combine_chunks() for name in self._extras}
         columns |= {name: array.filter(from_numpy(self._is_labelled)) for name, array in others.items()}
         for name, array in columns.items():
-            found = suspect(name, array, around_s=around_s)
+            found = suspect(name, array, around_s=around_s, decimal=self._decimal)
             yield from self._name(found)
             yield from self._later(found)
             yield from self._entity(found)

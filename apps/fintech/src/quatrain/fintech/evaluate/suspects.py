@@ -49,7 +49,7 @@ class Suspect:
         return filled
 
 
-def suspect(name: str, array: Array, *, around_s: tuple[float, float]) -> Suspect:
+def suspect(name: str, array: Array, *, around_s: tuple[float, float], decimal: str = ".") -> Suspect:
     """Return a column; `around_s` is when the data begins and ends, in seconds since 1970."""
     if pa.types.is_boolean(array.type):
         array = array.cast(pa.int8())
@@ -61,7 +61,7 @@ def suspect(name: str, array: Array, *, around_s: tuple[float, float]) -> Suspec
         return Suspect(name=name, is_missing=is_missing, values=values, at_s=_counted(values, around_s))
     if not kernels.is_text(array.type):
         return Suspect(name=name, is_missing=kernels.nulls(array))
-    return _text(name, array, around_s)
+    return _text(name, array, around_s, decimal)
 
 
 def id_suspect(name: str, array: Array) -> Suspect:
@@ -72,11 +72,11 @@ def id_suspect(name: str, array: Array) -> Suspect:
     return Suspect(name=name, is_missing=kernels.nulls(array), codes=_codes(joined))
 
 
-def _text(name: str, array: Array, around_s: tuple[float, float]) -> Suspect:
+def _text(name: str, array: Array, around_s: tuple[float, float], decimal: str) -> Suspect:
     strings = kernels.text(array)
     is_missing = kernels.nulls(strings)
     n_present = int((~is_missing).sum())
-    parsed = parse.parse_number(strings, name=name)
+    parsed = parse.parse_number(strings, name=name, decimal=decimal)
     is_bad = np.any([mask for _, mask in parsed.problems], axis=0)
     if n_present and (~is_bad).sum() >= _MOSTLY * n_present:
         values = np.where(is_bad, np.nan, kernels.numbers(parsed.values))

@@ -213,3 +213,18 @@ def test_a_set_of_another_task_is_refused() -> None:
     """Credit scoring is not fraud detection: another model, another card."""
     with pytest.raises(UsageError, match="german-credit is a set for credit-scoring, not fraud"):
         train(small_config(Path("german-credit")))
+
+
+def test_a_column_from_after_the_decision_is_refused(tmp_path: Path) -> None:
+    """A column that only frauds have filled would make any model look perfect; told to, training only warns."""
+    table = pq.read_table(write_world(tmp_path / "t.parquet", days=20))
+    label = table["is_fraud"].to_numpy()
+    noise = np.random.default_rng(0).normal(size=len(label))
+    leaking = tmp_path / "leaking.parquet"
+    pq.write_table(table.append_column("review_minutes", pa.array(label * 30 + noise)), leaking)
+    columns = tmp_path / "columns.toml"
+    columns.write_text('[extra]\nnumeric = ["review_minutes"]\n')
+    with pytest.raises(BadDataError, match=r"review_minutes: .* \[extra\] ignore .* leaks=warn"):
+        train(small_config(leaking, columns=columns, **QUICK))
+    result = train(small_config(leaking, columns=columns, leaks="warn", **QUICK))
+    assert "review_minutes" in {leak["column"] for leak in result.to_dict()["leaks"]}

@@ -39,6 +39,8 @@ class TrainConfig(Config):
     # Share of transactions that analysts can look at.
     alert_budget: float = Field(default=0.001, gt=0, lt=1)
     max_bad_ratio: float = Field(default=0.05, ge=0, le=1)
+    # What to do about columns that seem to say what nobody knew yet.
+    leaks: Literal["refuse", "warn"] = "refuse"
     recipe: RecipeSettings = RecipeSettings()
     # Cards a day that Card Precision looks at.
     cards_per_day: int = Field(default=100, ge=1)

@@ -14,6 +14,7 @@ from quatrain.core.errors import BadDataError, require_installed
 from quatrain.fintech.data.named import NamedData, find_data
 from quatrain.fintech.data.table import Labelled, Split, load_labelled, split_by_time, time_folds
 from quatrain.fintech.evaluate.folds import customers
+from quatrain.fintech.evaluate.leaks import Leak, find_leaks
 from quatrain.fintech.features.build import build
 from quatrain.fintech.features.names import feature_names
 from quatrain.fintech.features.row import DAY_US
@@ -42,6 +43,7 @@ class Material:
     label_delay_us: int
     n_folds: int
     valid_share: float
+    leaks: tuple[Leak, ...]
 
     @property
     def is_synthetic(self) -> bool:
@@ -67,7 +69,8 @@ class Material:
 
     def rows(self, part: slice) -> Ints:
         """Return which rows of a part somebody labelled."""
-        return np.flatnonzero(self.labelled.is_labelled[part]) + part.start
+        found: Ints = np.flatnonzero(self.labelled.is_labelled[part]) + int(part.start)
+        return found
 
     def days(self, rows: Ints) -> Ints:
         """Return the day of each of these rows, counted from 1970 in UTC."""
@@ -126,7 +129,7 @@ class Material:
 
 
 def prepare(config: TrainConfig) -> Material:
-    """Return the config's data; raises BadDataError for a part without frauds.
+    """Return the config's data; raises BadDataError for a part without frauds, and for leaks unless told to warn.
 
     Raises MissingExtraError, before any work, when what trains is not installed.
     """
@@ -138,6 +141,7 @@ def prepare(config: TrainConfig) -> Material:
     delay_us = _label_delay_us(config, span_us=int(at_us[-1] - at_us[0]) if len(at_us) else 0)
     split = split_by_time(at_us, test_share=config.test_share, valid_share=config.valid_share, delay_us=delay_us)
     _check_parts(labelled, split, name=data.name)
+    leaks = _check_leaks(config, labelled)
     names = feature_names(
         labelled.table.column_names,
         labelled.extras,
@@ -155,6 +159,7 @@ def prepare(config: TrainConfig) -> Material:
         label_delay_us=delay_us,
         n_folds=config.n_folds,
         valid_share=config.valid_share,
+        leaks=leaks,
     )
 
 
@@ -180,3 +185,18 @@ def _check_parts(labelled: Labelled, split: Split, *, name: str) -> None:
                 f"the {part} part of {name} has {int(label.sum())} frauds in {len(label)} labelled rows; "
                 "both kinds are needed: give a longer period, or other --set test_share / valid_share"
             )
+
+
+def _check_leaks(config: TrainConfig, labelled: Labelled) -> tuple[Leak, ...]:
+    """Return the columns that look like a leak; an id that looks like one is no input, so it only warns."""
+    leaks = find_leaks(labelled, seed=config.seed)
+    refused = [leak for leak in leaks if leak.column in labelled.extras]
+    if refused and config.leaks == "refuse":
+        told = "; ".join(f"{leak.column}: {leak.reason}" for leak in refused)
+        raise BadDataError(
+            f"columns seem to say what nobody knew yet when the transaction was decided on: {told}. Name them under "
+            "[extra] ignore in columns.toml, or train all the same with --set leaks=warn"
+        )
+    for leak in leaks:
+        _LOG.warning("%s seems to say what nobody knew yet: %s; %s", leak.column, leak.reason, leak.fix)
+    return leaks

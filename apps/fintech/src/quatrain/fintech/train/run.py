@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from quatrain.core.errors import UsageError
 from quatrain.core.tracking import Run, start_run
 from quatrain.fintech.data.named import TASK
+from quatrain.fintech.evaluate.leaks import Leak
 from quatrain.fintech.evaluate.protocol import Protocol, Row
 from quatrain.fintech.models.baselines import BASELINES
 from quatrain.fintech.models.recipe import choose
@@ -37,6 +38,7 @@ class TrainResult:
     version: Version | None
     rows: tuple[Row, ...]
     run_id: str
+    leaks: tuple[Leak, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `train --json` prints."""
@@ -47,6 +49,7 @@ class TrainResult:
             "digest": self.bundle.digest,
             "version": self.version.reference if self.version else None,
             "run": self.run_id,
+            "leaks": [leak.to_dict() for leak in self.leaks],
             "rows": [row.to_dict() for row in self.rows],
         }
 
@@ -72,7 +75,7 @@ def train(config: TrainConfig) -> TrainResult:
         # Last, so that whoever sees the version finds its report and its history whole.
         version = None if config.out else publish(bundle, promote=config.promote)
         run.finish(metrics=rows[0].metrics, bundle=bundle.digest)
-        return TrainResult(bundle=bundle, version=version, rows=tuple(rows), run_id=run.id)
+        return TrainResult(bundle=bundle, version=version, rows=tuple(rows), run_id=run.id, leaks=material.leaks)
 
 
 def _rows(
@@ -145,4 +148,5 @@ def _report(
         threshold=champion.threshold.threshold,
         alert_rate=vars(champion.threshold),
         recipe=champion.recipe.summary(),
+        leaks=[leak.to_dict() for leak in material.leaks],
     )

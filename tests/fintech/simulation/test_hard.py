@@ -197,7 +197,12 @@ def test_labels_are_missing_wrong_and_denied_at_the_configured_rates(made: Made)
     is_null = np.array([label is None for label in made.table["is_fraud"].to_pylist()])
     np.testing.assert_array_equal(is_null, ~found.is_labelled)
     assert is_null.mean() == pytest.approx(WORLD.lost_labels, rel=0.3)
-    assert is_null[made.is_fraud].mean() == pytest.approx(WORLD.lost_labels, abs=0.025)
+    # Campaigns fall on few senders' days: of the days that hold a fraud, no more are lost than of all.
+    places = made.simulation.world.places
+    day = (made.simulation.events.at_s // DAY_S).astype(np.int64)
+    cell = places.merchant[made.simulation.events.outlet] * WORLD.days + day
+    _, first = np.unique(cell[made.is_fraud], return_index=True)
+    assert is_null[made.is_fraud][first].mean() == pytest.approx(WORLD.lost_labels, abs=0.025)
     n_cases = len(np.unique(made.simulation.events.case[made.is_fraud]))
     assert 0.05 < 1 - found.label[made.is_fraud].mean() < 0.35
     assert n_cases > 100

@@ -86,9 +86,10 @@ def _cards(rng: Rng, world: World, crews: Crews) -> _Cards:
     n_devices = -(-sizes // per_device)
     first_device = world.devices.next + np.cumsum(n_devices) - n_devices
     world.devices.issue(int(n_devices.sum()))
+    at_s = start_s[campaign] + hours * _HOUR_S * rng.beta(1.2, 1.8, len(campaign))
     return _Cards(
-        customer=world.members(rng, len(campaign)),
-        at_s=start_s[campaign] + hours * _HOUR_S * rng.beta(1.2, 1.8, len(campaign)),
+        customer=world.members(rng, at_s),
+        at_s=at_s,
         crew=crew[campaign],
         is_distributed=is_new[campaign],
         device=first_device[campaign] + place // per_device[campaign],

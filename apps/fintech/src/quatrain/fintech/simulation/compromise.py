@@ -88,13 +88,21 @@ def _read_out(rng: Rng, world: World, crews: Crews, bought: Events) -> _Misuses:
     until_s = sold_s - clipped_lognormal(rng, _SALE_DAYS * _DAY_S, _SALE_SIGMA, wanted, low=_DAY_S, high=most_s)
     from_s = until_s - rng.uniform(*_READ_DAYS, wanted) * _DAY_S
     size = clipped_lognormal(rng, _CARDS, _CARDS_SIGMA, wanted, low=1, high=_CARDS_MOST).astype(np.int64)
-    past = bought.take(np.argsort(bought.at_s, kind="stable"))
+    order = np.argsort(bought.at_s)
+    past_s = bought.at_s[order]
     found: list[Ints] = []
     n_sold = 0
     while n_sold < wanted:
         place = len(found)
         most = min(int(size[place]), wanted - n_sold)
-        found.append(_read_cards(rng, world, past, (from_s[place], until_s[place]), most))
+        low, high = np.searchsorted(past_s, [from_s[place], until_s[place]])
+        # Before the file begins nobody knows who bought where.
+        is_seen = from_s[place] >= 0 and low < high
+        found.append(
+            _read_cards(rng, bought, order[low:high], most)
+            if is_seen
+            else world.members(rng, np.full(most, sold_s[place]))
+        )
         n_sold += len(found[-1])
     sizes = [len(cards) for cards in found]
     customer = np.concatenate([*found, np.zeros(0, dtype=np.int64)])
@@ -104,17 +112,13 @@ def _read_out(rng: Rng, world: World, crews: Crews, bought: Events) -> _Misuses:
     return _Misuses(customer=customer[is_inside], at_s=use_s[is_inside], campaign=campaign[is_inside])
 
 
-def _read_cards(rng: Rng, world: World, past: Events, during_s: tuple[float, float], n_sold: int) -> Ints:
-    """Return the customers whose cards are sold after a shop was read out; `past` is in time order."""
-    low, high = np.searchsorted(past.at_s, during_s)
-    # Before the file begins nobody knows who bought where.
-    if during_s[0] < 0 or low == high:
-        return world.members(rng, n_sold)
-    outlet = past.outlet[low:high]
-    seen = outlet[rng.integers(high - low, size=_SHOPS_SEEN)]
+def _read_cards(rng: Rng, bought: Events, rows: Ints, most: int) -> Ints:
+    """Return the customers whose cards are sold after a shop was read out in the time of those rows."""
+    outlet = bought.outlet[rows]
+    seen = outlet[rng.integers(len(rows), size=_SHOPS_SEEN)]
     busiest = max(seen.tolist(), key=lambda shop: np.count_nonzero(outlet == shop))
-    read = np.unique(past.customer[low:high][outlet == busiest])
-    return rng.choice(read, min(n_sold, max(int(_SOLD_SHARE * len(read)), 1)), replace=False)
+    read = np.unique(bought.customer[rows[outlet == busiest]])
+    return rng.choice(read, min(most, max(int(_SOLD_SHARE * len(read)), 1)), replace=False)
 
 
 def _places(rng: Rng, world: World, crews: Crews, *, customer: Ints, crew: Ints, tactic: Ints) -> tuple[Ints, Ints]:

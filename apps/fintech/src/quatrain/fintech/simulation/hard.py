@@ -29,6 +29,9 @@ from quatrain.fintech.simulation.world import World, make_world
 GENERATOR = "card-fraud-hard"
 # Times are recorded to the millisecond.
 _TICKS_PER_S = 1_000
+# Rows of one tick are ordered by a random number below this; four years of ticks times it fit into 63 bits.
+_TIES = 1 << 24
+_ID_DIGITS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +71,8 @@ def simulate_hard(config: HardConfig, *, seed: int) -> HardSimulation:
     honest = concatenate([ordinary(for_habits, world), honest_oddities(for_oddities, world)])
     events = _with_frauds(for_frauds, world, honest)
     # Rows of one tick stand in the order of chance, or the kind of story would show in it.
-    order = np.lexsort((for_outcomes.random(len(events)), np.floor(events.at_s * _TICKS_PER_S)))
-    events = events.take(order)
+    tick = np.floor(events.at_s * _TICKS_PER_S).astype(np.int64)
+    events = events.take(np.argsort(tick * _TIES + for_outcomes.integers(_TIES, size=len(tick)), kind="stable"))
     return HardSimulation(world=world, events=events, outcomes=outcomes(for_outcomes, world, events))
 
 
@@ -101,7 +104,7 @@ def hard_table(simulation: HardSimulation, *, seed: int, metadata: dict[str, str
     device = world.people.owns.as_replaced(events.device, events.at_s, found.replaced_s)
     n_terminals = places.n_tills + len(world.people)
     columns: dict[str, Array] = {
-        "transaction_id": numbered("T", from_numpy(np.arange(len(events))), width=10),
+        "transaction_id": _counted("T", len(events)),
         "timestamp": _instants(world, at_us),
         "customer_id": _ids("C", events.customer, n=len(world.people), shuffle=shuffle),
         "device_id": _ids("D", device, n=world.devices.next, shuffle=shuffle),
@@ -134,6 +137,19 @@ def _instants(world: World, since_start_us: Ints) -> Array:
     start = world.calendar.start
     start_us = int(datetime(start.year, start.month, start.day, tzinfo=UTC).timestamp()) * 1_000_000
     return from_numpy(start_us + since_start_us).cast(pa.timestamp("us", tz="UTC"))
+
+
+def _counted(prefix: str, n: int) -> Array:
+    """Return n ids that count up from 0 and sort as they count; made from bytes, ten times as fast as from texts."""
+    width = len(prefix) + _ID_DIGITS
+    letters = np.empty((n, width), dtype=np.uint8)
+    letters[:, : len(prefix)] = np.frombuffer(prefix.encode(), dtype=np.uint8)
+    rest = np.arange(n)
+    for column in range(width - 1, len(prefix) - 1, -1):
+        rest, digit = np.divmod(rest, 10)
+        letters[:, column] = digit + ord("0")
+    offsets = np.arange(n + 1, dtype=np.int32) * np.int32(width)
+    return pa.Array.from_buffers(pa.string(), n, [None, pa.py_buffer(offsets.data), pa.py_buffer(letters.data)])
 
 
 def _ids(prefix: str, values: Ints, *, n: int, shuffle: Rng) -> Array:

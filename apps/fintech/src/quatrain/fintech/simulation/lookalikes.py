@@ -119,7 +119,9 @@ def _sprees(rng: Rng, world: World) -> Events:
     n = len(start_s)
     counts = 2 + rng.geometric(0.3, n).clip(max=9)
     factor = rng.uniform(0.8, 2.6, n)
-    return _series(rng, world, world.members(rng, n), start_s, counts, gap_s=11 * _MINUTE_S, names=names, factor=factor)
+    return _series(
+        rng, world, world.members(rng, start_s), start_s, counts, gap_s=11 * _MINUTE_S, names=names, factor=factor
+    )
 
 
 def _first_orders(rng: Rng, world: World) -> Events:
@@ -127,7 +129,7 @@ def _first_orders(rng: Rng, world: World) -> Events:
     start_s = _starts(rng, world, _FIRST_ORDERS)
     n = len(start_s)
     customer, kind = (
-        world.members(rng, n),
+        world.members(rng, start_s),
         _kinds(rng, ("electronics_online", "marketplace", "travel", "home_online"), n),
     )
     outlet, terminal = world.shop(rng, customer, start_s, kind)
@@ -149,7 +151,7 @@ def _wallet_set_ups(rng: Rng, world: World) -> Events:
     """A card is added to a wallet with a tiny charge, and money goes to somebody new."""
     start_s = _starts(rng, world, _WALLETS)
     n = len(start_s)
-    customer, payee = world.members(rng, n), rng.integers(len(world.people), size=n)
+    customer, payee = world.members(rng, start_s), rng.integers(len(world.people), size=n)
     outlet = world.people.wallet[payee]
     delay_s = clipped_lognormal(rng, 25 * _MINUTE_S, 1.3, n, low=20, high=3.0 * DAY_S)
     paid = np.rint(clipped_lognormal(rng, 90, 1.0, n, low=1, high=3_000))
@@ -168,7 +170,7 @@ def _gifts(rng: Rng, world: World) -> Events:
     """Several vouchers of the same amount in a few minutes, above all before Christmas."""
     start_s = _starts(rng, world, _GIFTS, peak=world.calendar.advent, peak_rate=_GIFTS_IN_ADVENT)
     n = len(start_s)
-    customer = world.members(rng, n)
+    customer = world.members(rng, start_s)
     outlet, terminal = world.shop(rng, customer, start_s, np.full(n, KIND["gift_cards"]))
     each = np.array([20.0, 25.0, 30.0, 50.0, 100.0])[rng.integers(5, size=n)]
     owner, place = spread(1 + rng.geometric(0.45, n).clip(max=7))
@@ -191,7 +193,9 @@ def _removals(rng: Rng, world: World) -> Events:
     n = len(start_s)
     counts = rng.integers(5, 15, size=n)
     factor = rng.uniform(1.2, 3.5, n)
-    return _series(rng, world, world.members(rng, n), start_s, counts, gap_s=7 * _HOUR_S, names=names, factor=factor)
+    return _series(
+        rng, world, world.members(rng, start_s), start_s, counts, gap_s=7 * _HOUR_S, names=names, factor=factor
+    )
 
 
 def _trials(rng: Rng, world: World) -> Events:
@@ -201,8 +205,8 @@ def _trials(rng: Rng, world: World) -> Events:
     outlet = world.places.explore(rng, _kinds(rng, ("digital", "delivery", "charity"), n), np.zeros(n, dtype=np.int64))
     price = np.array([0.5, 0.99, 1.0, 1.49, 1.99, 2.0])[rng.integers(6, size=n)]
     offer, _ = spread(rng.poisson(_TRIAL_CUSTOMERS, n))
-    customer = world.members(rng, len(offer))
     at_s = start_s[offer] + rng.exponential(0.6 * DAY_S, len(offer))
+    customer = world.members(rng, at_s)
     return legitimate(
         at_s=at_s,
         customer=customer,
@@ -254,7 +258,7 @@ def _borrowed(rng: Rng, world: World) -> Events:
     n = len(start_s)
     names = ("marketplace", "delivery", "travel", "digital", "clothing_online", "transfers", "electronics_online")
     counts = 1 + rng.binomial(2, 0.25, n)
-    customer = world.members(rng, n)
+    customer = world.members(rng, start_s)
     bought = _series(
         rng, world, customer, start_s, counts, gap_s=15 * _MINUTE_S, names=names, factor=rng.uniform(0.8, 1.6, n)
     )

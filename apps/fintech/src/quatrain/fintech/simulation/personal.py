@@ -26,8 +26,9 @@ _DENIED_LEAST = 25.0
 def lost_cards(rng: Rng, world: World, crews: Crews) -> list[Events]:
     """Return what finders buy near by without a PIN in the hours after."""
     n = int(rng.poisson(world.config.lost_cards * world.thousand_months))
-    start_s, victim = drift.starts(rng, world, LOST_CARD, n), world.members(rng, n)
+    start_s = drift.starts(rng, world, LOST_CARD, n)
     start_s = np.floor(start_s / (24 * _HOUR_S)) * 24 * _HOUR_S + rng.normal(16, 4, n) * _HOUR_S
+    victim = world.members(rng, start_s)
     owner, place = spread(rng.integers(2, _CONTACTLESS_TIMES, size=n, endpoint=True))
     at_s = start_s[owner] + running_sum(30 * 60 * np.exp(rng.standard_normal(len(owner))), place)
     spot = world.shop(rng, victim[owner], at_s, kinds_of(rng, _FOUND_SPENT_ON, len(owner)))

@@ -40,7 +40,7 @@ def account_takeover(rng: Rng, world: World, crews: Crews) -> list[Events]:
     """Return what is bought and sent from accounts taken over."""
     n = int(rng.poisson(world.config.takeovers * world.thousand_months))
     start_s = drift.starts(rng, world, TAKEOVER, n)
-    victim, crew = world.members(rng, n), crews.at_work(rng, start_s)
+    victim, crew = world.members(rng, start_s), crews.at_work(rng, start_s)
     is_slow = drift.is_new(rng, world, start_s, share=_NEW_SHARE)
     low, high = _OWN_DEVICE_SHARES
     own_share = low + (high - low) * world.config.drift * start_s / world.calendar.span_s

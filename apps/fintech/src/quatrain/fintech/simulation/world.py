@@ -16,6 +16,8 @@ from quatrain.fintech.simulation.routines import Routines, make_routines
 
 # A payment between people goes to the closest friend with this probability, else to the next one, ... (assumed).
 _CLOSEST_SHARE = 0.55
+# How often somebody else is looked for in place of one who has not joined yet; one in ten at most has not.
+_ATTEMPTS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +43,15 @@ class World:
         is_member = (day >= self.people.joined[events.customer]) & (day < self.people.left[events.customer])
         return events.take((events.at_s >= 0) & (events.at_s < self.calendar.span_s) & is_member)
 
-    def members(self, rng: Rng, n: int) -> Ints:
-        """Return n customers, each as likely as it is active."""
-        return rng.choice(len(self.people), n, p=self.people.activity / self.people.activity.sum())
+    def members(self, rng: Rng, at_s: Floats) -> Ints:
+        """Return one customer for each moment: somebody who is one by then, as likely as active."""
+        day = at_s / DAY_S
+        chance = self.people.activity / self.people.activity.sum()
+        customer = rng.choice(len(self.people), len(at_s), p=chance)
+        for _ in range(_ATTEMPTS):
+            is_wrong = (day < self.people.joined[customer]) | (day >= self.people.left[customer])
+            customer[is_wrong] = rng.choice(len(self.people), int(is_wrong.sum()), p=chance)
+        return customer
 
     def shop(
         self, rng: Rng, customer: Ints, at_s: Floats, kind: Ints, *, region: Ints | None = None

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pyarrow as pa
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from quatrain.core.bundle.manifest import TensorSpec
@@ -57,10 +58,17 @@ def day_of(world: pa.Table) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
 
 
 def seal_model(
-    path: Path, names: Sequence[str] = NAMES, *, is_calibrated: bool = False, threshold: float = 0.6, **decision: Any
+    path: Path,
+    names: Sequence[str] = NAMES,
+    *,
+    is_calibrated: bool = False,
+    threshold: float = 0.6,
+    weights: Sequence[float] | None = None,
+    **decision: Any,
 ) -> Bundle:
     """Return a sealed logistic model of the inputs; a calibrated one also gives score, low and high."""
-    graph = _graph(len(names), is_calibrated=is_calibrated)
+    chosen = np.where(np.arange(len(names)) % 2, -1, 1) / (2.0 + np.arange(len(names))) if weights is None else weights
+    graph = _graph(np.asarray(chosen, dtype=np.float32), is_calibrated=is_calibrated)
     outputs = [value.name for value in graph.graph.output]
     onnx_ = graph.SerializeToString()
     golden = np.random.default_rng(0).lognormal(size=(16, len(names))).astype(np.float32)
@@ -96,8 +104,7 @@ def _ids(letter: str, n_ids: int, n: int, rng: np.random.Generator) -> list[str 
     ]
 
 
-def _graph(n_inputs: int, *, is_calibrated: bool) -> onnx.ModelProto:
-    weights = (np.where(np.arange(n_inputs) % 2, -1, 1) / (2.0 + np.arange(n_inputs))).astype(np.float32)
+def _graph(weights: NDArray[np.float32], *, is_calibrated: bool) -> onnx.ModelProto:
     tensors = {"weights": weights[:, None], "bias": np.float32(0.1), "axis": np.array([1]), "half": np.float32(0.5)}
     nodes = [
         helper.make_node("Sign", ["features"], ["sign"]),
@@ -119,7 +126,7 @@ def _graph(n_inputs: int, *, is_calibrated: bool) -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes,
         "logistic",
-        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", n_inputs])],
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", len(weights)])],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch"]) for name in names],
         [numpy_helper.from_array(np.asarray(array), name) for name, array in tensors.items()],
     )

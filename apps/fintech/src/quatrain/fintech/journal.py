@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -105,10 +106,10 @@ def read_events(path: Path, view: View) -> pa.Table:
         with pq.ParquetFile(path, metadata=metadata, read_dictionary=texts) as file:
             names = [name for name in file.schema_arrow.names if name in wanted]
             groups = [place for place in range(file.num_row_groups) if _overlaps(metadata.row_group(place), view)]
-            parts = [_seen(file.read_row_group(place, columns=names, use_threads=False), view) for place in groups]
-            empty = file.schema_arrow.empty_table().select(names)
-    plain = [part.cast(_plain(part.schema)) for part in parts]
-    return pa.concat_tables([*plain, empty.cast(_plain(empty.schema))])
+            # Group by group, so that memory holds what is seen of the past and not the past; none gives no row.
+            read = partial(file.read_row_groups, columns=names, use_threads=False)
+            parts = [_seen(read([place]), view) for place in groups] or [read([])]
+    return pa.concat_tables([part.cast(_plain(part.schema)) for part in parts])
 
 
 def with_labels(rows: pa.Table, labels: pa.Table | None) -> pa.Table:
@@ -153,13 +154,9 @@ def _overlaps(group: pq.RowGroupMetaData, view: View) -> bool:
     found = group.column(places["timestamp"]).statistics
     if found is None or not found.has_min_max:
         return True
-    low, high = (_microseconds(value) for value in (found.min, found.max))
+    # Microseconds, as this package writes them; a datetime would be made with the help of pandas.
+    low, high = (int(str(value)) for value in (found.min_raw, found.max_raw))
     return low <= view.until_us and high > view.since_us
-
-
-def _microseconds(value: object) -> int:
-    scalar = pa.scalar(value, TYPES["timestamp"])
-    return int(scalar.cast(pa.int64()).as_py())
 
 
 def _seen(rows: pa.Table, view: View) -> pa.Table:

@@ -6,11 +6,13 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from quatrain.core.jobs.sink import Sink
 from quatrain.fintech import journal
+from quatrain.fintech.data.arrays import from_numpy
 from quatrain.fintech.features.names import entities, horizon_us
 from quatrain.fintech.score.pieces import Pieces
 
@@ -68,7 +70,7 @@ class Past:
         if not files:
             return None
         table = pa.concat_tables([pq.read_table(path, partitioning=None) for path in files]).combine_chunks()
-        newest = table.append_column("place", pa.array(range(len(table)), pa.int64()))
+        newest = table.append_column("place", from_numpy(np.arange(len(table))))
         last = newest.group_by("transaction_id").aggregate([("place", "max")])["place_max"]
         return table.take(last)
 

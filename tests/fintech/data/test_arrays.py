@@ -8,12 +8,13 @@ import sys
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quatrain.fintech.data.arrays import from_numpy, from_strings, to_numpy
 
 
+@settings(deadline=None)
 @given(values=st.lists(st.one_of(st.none(), st.text(max_size=8)), max_size=40))
 def test_strings_are_kept(values: list[str | None]) -> None:
     """Nulls, empty strings and every character."""
@@ -23,6 +24,7 @@ def test_strings_are_kept(values: list[str | None]) -> None:
     assert array.to_pylist() == encodable
 
 
+@settings(deadline=None)
 @given(values=st.lists(st.booleans(), max_size=40), start=st.integers(0, 10))
 def test_booleans_are_kept_also_in_a_slice(values: list[bool], start: int) -> None:
     """Bit-packed on the way, whatever the length and offset."""

@@ -44,6 +44,12 @@ def test_a_mapping_survives_its_own_json() -> None:
         ({"csv": {"encoding": "latin-99"}}, "encoding that Python knows"),
         ({"csv": {"delimiter": ""}}, "csv.delimiter"),
         ({"label": {"missing": "ignore"}}, "label.missing: Input should be 'bad' or 'unknown'"),
+        (
+            {"pan": {"columns": ["x"]}, "columns": {"amount": "x"}},
+            "become tokens, which only an id can be, and x is none",
+        ),
+        ({"pan": {"columns": ["V1"]}, "extra": {"numeric": ["V1"]}}, "and V1 is none"),
+        ({"pan": {"key": "secret"}}, "unknown key pan.key; did you mean 'key_id'"),
         ({"extra": {"numeric": ["device_id"]}}, "may not name device_id: the schema has such a column"),
         ({"columns": {"amount": "x", "timestamp": "x"}}, "x is named twice"),
         ({"columns": {"amount": "x"}, "extra": {"ignore": ["x"]}}, "x is named twice"),

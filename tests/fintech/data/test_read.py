@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyarrow import csv as pa_csv
 
-from quatrain.core.errors import BadDataError
+from quatrain.core.errors import BadDataError, UsageError
 from quatrain.fintech.data.columns import TYPES, ColumnMap, parse_columns
 from quatrain.fintech.data.read import SeenIds, layout_for_model, layout_for_training, read_batches
 from quatrain.fintech.data.source import open_source
@@ -589,6 +590,112 @@ def test_any_bytes_are_refused_or_read(tmp_path: Path, content: bytes, is_parque
         read(write(tmp_path, prefix + content, name))
     except BadDataError as error:
         assert name in str(error)  # noqa: PT017 -- most examples raise nothing
+
+
+CARD = "4111111111111111"
+
+
+def lines_with(n_rows: int, place: int, **values: str) -> str:
+    """Return a CSV file of n rows, one of which holds something else."""
+    rows = []
+    for i in range(n_rows):
+        row = {
+            "id": f"t{i}",
+            "timestamp": "2026-01-31",
+            "customer": "c1",
+            "terminal": "m1",
+            "amount": "5",
+            "label": "0",
+        }
+        rows.append(",".join((row | (values if i == place else {})).values()))
+    return HEADER + "\n".join(rows) + "\n"
+
+
+@pytest.mark.parametrize("column", ["id", "customer", "terminal", "amount"])
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_single_card_number_costs_its_row_and_is_shown_nowhere(tmp_path: Path, column: str, suffix: str) -> None:
+    """In every column that is read; what is set aside shows the first six and the last four digits."""
+    path = write(tmp_path, lines_with(100, 70, **{column: CARD}))
+    if suffix == "parquet":
+        table = pa_csv.read_csv(path)
+        path = tmp_path / "day.parquet"
+        pq.write_table(table, path)
+    rows, rejected = read(path)
+    assert len(rows) == 99
+    assert [(row, reason) for row, _, reason, _ in rejected] == [(70, "holds a card number")]
+    assert "411111******1111" in str(rejected[0][3]) or column == "amount"
+    assert CARD not in f"{rows} {rejected}"
+
+
+def test_card_numbers_in_numbers_that_a_float_cannot_hold_are_seen(tmp_path: Path) -> None:
+    """As text and as decimals a card number of 19 digits is exact in the file; it is judged there."""
+    mapping = parse_columns({"extra": {"numeric": ["V1"]}}, where="test")
+    values = ["1.5"] * 40 + ["6212345678900000003"]
+    for kind in (pa.string(), pa.decimal128(24, 2)):
+        table = {"timestamp": ["2026-01-31"] * 41, "amount": [1.0] * 41, "is_fraud": [0] * 41}
+        path = tmp_path / "a.parquet"
+        pq.write_table(pa.table(table | {"V1": pa.array(values).cast(kind)}), path)
+        rows, rejected = read(path, mapping)
+        assert (len(rows), rejected[0][:3]) == (40, (40, "V1", "holds a card number"))
+
+
+@pytest.mark.parametrize("column", ["transaction_id", "customer_id", "terminal_id", "device_id", "merchant_id", "note"])
+def test_a_column_of_card_numbers_refuses_the_file_read_or_not(tmp_path: Path, column: str) -> None:
+    """Ids, and a column that nobody asked for; listed, the latter is left alone."""
+    names = HEADER.strip().split(",")
+    header = HEADER if column in names else HEADER.strip() + f",{column}\n"
+    cards = ["4111111111111111", "5555555555554444", "378282246310005"]
+    body = []
+    for i, card in enumerate(cards):
+        row = {"transaction_id": f"t{i}", "timestamp": "2026-01-31", "customer_id": "c", "terminal_id": "m"}
+        body.append(",".join((row | {"amount": "1", "is_fraud": "0"} | {column: card}).values()))
+    path = write(tmp_path, header + "\n".join(body) + "\n")
+    ignoring = {"extra": {"ignore": [column]}} if column == "note" else {}
+    with pytest.raises(BadDataError, match=rf"day.csv: column {column} holds card numbers .PANs., 3 in its first 3"):
+        read(path, parse_columns(ignoring, where="test"))
+    if column == "note":
+        assert len(read(path, parse_columns({"pan": {"columns": ["note"]}}, where="test"))[0]) == 3
+
+
+def test_a_card_number_in_the_header_refuses_the_file(tmp_path: Path) -> None:
+    """A file without a header has its first row there; the text does not repeat it."""
+    with pytest.raises(BadDataError, match="a card number among its column names") as caught:
+        read(write(tmp_path, f"t1,2026-01-31,{CARD},m,1,0\n"))
+    assert CARD not in str(caught.value)
+
+
+def test_quarantine_and_errors_show_no_card_number(tmp_path: Path) -> None:
+    """Ragged records, values in the wrong column, repeated ids, and what Arrow says of a broken record."""
+    wrong = [f"t1,{CARD},c,m,1,0", f"t2,2026-01-31,c,m,{CARD}x,0", f"t3,2026-01-31,c,m,1,{CARD}", f"{CARD},2026-01-31"]
+    padding = "".join(f"x{i},2026-01-31,c,m,1,0\n" for i in range(100))
+    _, rejected = read(write(tmp_path, HEADER + "\n".join(wrong) + "\n" + padding))
+    assert {row for row, *_ in rejected} == {0, 1, 2, 3}
+    assert CARD not in str(rejected)
+    with pytest.raises(BadDataError) as caught:
+        read(write(tmp_path, HEADER + f'"{CARD},' + "x" * (9 << 20)))
+    assert CARD not in str(caught.value)
+
+
+def test_listed_columns_become_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One card is one customer however it is written; without the key the file cannot be read."""
+    mapping = parse_columns(
+        {"columns": {"customer_id": "card_number"}, "pan": {"columns": ["card_number"]}}, where="test"
+    )
+    lines = "2026-01-31,1,4111 1111 1111 1111,0\n2026-01-31,2,4111111111111111,0\n2026-01-31,3,,0\n"
+    path = write(tmp_path, "timestamp,amount,card_number,is_fraud\n" + lines)
+    with pytest.raises(UsageError, match=r"column card_number, which is listed under \[pan\] columns, needs the key"):
+        read(path, mapping)
+    monkeypatch.setenv("QUATRAIN_PAN_KEY", "ab" * 32)
+    rows, rejected = read(path, mapping)
+    assert rejected == []
+    assert rows[0]["customer_id"] == rows[1]["customer_id"]
+    assert rows[0]["customer_id"].startswith("tok_")
+    assert rows[2]["customer_id"] is None
+    scored, _ = read(path, mapping, extras=())
+    assert [row["customer_id"] for row in scored] == [row["customer_id"] for row in rows]
+    pinned = mapping.model_copy(update={"pan": mapping.pan.model_copy(update={"key_id": "aaaaaa"})})
+    with pytest.raises(UsageError, match="expected tokens of the key aaaaaa, but this machine's key is"):
+        read(path, pinned)
 
 
 def test_canonical_types_are_kept(tmp_path: Path) -> None:

@@ -77,6 +77,14 @@ class LabelFormat(Config):
     missing: Literal["bad", "unknown"] = "bad"
 
 
+class PanColumns(Config):
+    """Columns that hold card numbers: read as keyed tokens, or not at all."""
+
+    columns: tuple[str, ...] = ()
+    # The key whose tokens a model learned from; under another key its cards have no history.
+    key_id: str | None = None
+
+
 class CsvFormat(Config):
     """The dialect of CSV files; a UTF-8 or UTF-16 byte order mark is recognised without it."""
 
@@ -100,6 +108,7 @@ class ColumnMap(Config):
     columns: dict[str, str] = Field(default_factory=dict)
     timestamp: TimestampFormat = TimestampFormat()
     label: LabelFormat = LabelFormat()
+    pan: PanColumns = PanColumns()
     extra: ExtraColumns = ExtraColumns()
     csv: CsvFormat = CsvFormat()
 
@@ -116,6 +125,11 @@ class ColumnMap(Config):
         twice = sorted({name for name in named if named.count(name) > 1})
         if twice:
             raise ValueError(f"each column of the file may be named once, but {', '.join(twice)} is named twice")
+        ids = {self.source(name) for name in ("transaction_id", *ENTITIES)}
+        other = {*extra, *(self.source(name) for name in TYPES)} - ids
+        wrong = sorted(other & set(self.pan.columns))
+        if wrong:
+            raise ValueError(f"[pan] columns become tokens, which only an id can be, and {', '.join(wrong)} is none")
         return self
 
     def source(self, canonical: str) -> str:

@@ -39,16 +39,20 @@ def is_text(kind: pa.DataType) -> bool:
 
 def mask(booleans: Array) -> Mask:
     """Return an Arrow boolean array as NumPy, null being False."""
-    return to_numpy(pc.and_kleene(pc.is_valid(booleans), booleans))
+    if booleans.null_count:
+        booleans = pc.and_kleene(pc.is_valid(booleans), booleans)
+    return to_numpy(booleans)
 
 
 def nulls(array: Array) -> Mask:
     """Return where values are missing."""
-    return mask(pc.is_null(array))
+    return mask(pc.is_null(array)) if array.null_count else np.zeros(len(array), dtype=bool)
 
 
 def numbers(array: Array) -> NDArray[Any]:
     """Return an Arrow numeric array as NumPy with its own type, 0 standing for null."""
+    if not array.null_count:
+        return to_numpy(array)
     zeros = from_numpy(np.zeros(len(array), dtype=np.int8)).cast(array.type)
     return to_numpy(pc.if_else(pc.is_valid(array), array, zeros))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -10,8 +12,11 @@ import pyarrow as pa
 from quatrain.core.errors import BadDataError
 from quatrain.fintech.data import kernels
 from quatrain.fintech.data.arrays import Array, Mask, from_numpy
+from quatrain.fintech.data.pan import masked
 
 MISSING = "missing"
+# Reasons, and the rows that have them.
+Problems: TypeAlias = "Sequence[tuple[str, Mask]]"
 # The model's inputs are float32; a larger number would arrive as infinity.
 _LARGEST = float(np.finfo(np.float32).max)
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(?i:nan|inf|infinity)$"
@@ -30,11 +35,11 @@ class Parsed:
 
 
 def shown(array: Array, index: int) -> str | None:
-    """Return the raw value as it stands in a quarantine file."""
+    """Return the beginning of the raw value, long numbers masked, as it stands in a quarantine file."""
     value = array[index].as_py()
     if isinstance(value, bytes):
         value = value.decode("utf-8", errors="replace")
-    return None if value is None else str(value)[:_SHOWN]
+    return None if value is None else masked(str(value))[:_SHOWN]
 
 
 def parse_id(array: Array, *, is_required: bool, name: str) -> Parsed:

@@ -10,11 +10,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from quatrain.core.errors import BadDataError, nearest
-from quatrain.fintech.data import instants, kernels, parse
+from quatrain.fintech.data import instants, kernels, pan, parse
 from quatrain.fintech.data.arrays import Array, Mask, from_numpy
 from quatrain.fintech.data.columns import LABEL, LABELLED_AT, OUTCOME, REQUIRED, TYPES, ColumnMap
+from quatrain.fintech.data.pan_guard import REASON, PanGuard, as_written
+from quatrain.fintech.data.pan_token import Tokeniser
 from quatrain.fintech.data.parse import Parsed
 from quatrain.fintech.data.source import RawBatch, Reject, Source
+from quatrain.fintech.data.verdict import Verdict
 
 # Characters of the file's digest that made ids start with.
 _ID_DIGEST = 12
@@ -40,7 +43,8 @@ class Layout:
 def layout_for_training(source: Source, mapping: ColumnMap) -> Layout:
     """Return the layout of a labelled file; a column that the mapping does not cover is refused."""
     columns = _columns(source, mapping, wanted=(*REQUIRED, LABEL))
-    rest = [name for name in source.names if name not in columns.values() and name not in mapping.extra.ignore]
+    left_out = {*columns.values(), *mapping.extra.ignore, *mapping.pan.columns}
+    rest = [name for name in source.names if name not in left_out]
     if mapping.extra.numeric == "all":
         extras, unknown = _numeric_columns(source, rest)
     else:
@@ -64,7 +68,7 @@ def layout_for_model(source: Source, mapping: ColumnMap, *, extras: Sequence[str
     if not has_label:
         columns = {name: column for name, column in columns.items() if name not in OUTCOME}
     _require(source, extras)
-    known = {*columns.values(), *extras, *mapping.extra.ignore, *map(mapping.source, OUTCOME)}
+    known = {*columns.values(), *extras, *mapping.extra.ignore, *mapping.pan.columns, *map(mapping.source, OUTCOME)}
     unknown = tuple(name for name in source.names if name not in known)
     return Layout(columns=columns, extras=tuple(extras), unknown=unknown)
 
@@ -73,9 +77,9 @@ def read_batches(source: Source, layout: Layout, mapping: ColumnMap, *, reject: 
     """Yield clean rows with the canonical columns that the layout has, then the extras as float64.
 
     A row is rejected once, for its first problem. A `transaction_id` that the file does not have
-    is made of the file's digest and the row number, so a rerun makes the same one. Raises
-    BadDataError when the file is damaged, has no rows, or a column has a type that cannot hold
-    its values.
+    is made of the file's digest and the row number, so a rerun makes the same one. Columns that
+    the mapping lists under [pan] come out as tokens. Raises BadDataError when the file is damaged,
+    has no rows, a column has a type that cannot hold its values, or one is full of card numbers.
     """
     reader = _Reader(source, layout, mapping)
     n_rows = 0
@@ -121,15 +125,26 @@ class _Reader:
         self._seen = SeenIds()
         times = [name for name in ("timestamp", LABELLED_AT) if name in layout.columns]
         self._has_zones = {name: _has_zones(source, layout.columns[name]) for name in times}
+        self._guard = PanGuard(source.path.name)
+        _check_unread(source, layout, mapping, self._guard)
+        self._tokenisers = {
+            canonical: Tokeniser(name, key_id=mapping.pan.key_id)
+            for canonical, name in layout.columns.items()
+            if name in mapping.pan.columns
+        }
         self._prefix = source.digest()[:_ID_DIGEST] if "transaction_id" not in layout.columns else ""
 
     def clean(self, raw: RawBatch, reject: Reject) -> pa.RecordBatch:
         """Return the good rows; the others go to `reject`."""
         parsed = {name: self._parse(name, raw) for name in self._layout.columns}
         parsed |= {name: self._parse_extra(name, raw) for name in self._layout.extras}
-        verdict = _Verdict(raw, reject)
+        verdict = Verdict(raw, reject)
         for name, column in parsed.items():
-            verdict.add(self._layout.columns.get(name, name), column.problems)
+            column_name = self._layout.columns.get(name, name)
+            stored = _as_stored(raw.columns.column(column_name), column)
+            if stored is not None and name not in self._tokenisers:
+                verdict.add(column_name, ((REASON, self._guard.pans(column_name, stored)),))
+            verdict.add(column_name, column.problems)
         if LABELLED_AT in parsed:
             is_earlier = kernels.mask(kernels.pc.less(parsed[LABELLED_AT].values, parsed["timestamp"].values))
             verdict.add(self._layout.columns[LABELLED_AT], (("earlier than the transaction", is_earlier),))
@@ -158,7 +173,10 @@ class _Reader:
             return parse.parse_amount(array, decimal=decimal, name=name)
         if canonical == LABEL:
             return parse.parse_label(array, name=name, is_required=self._mapping.label.missing == "bad")
-        return parse.parse_id(array, is_required=canonical == "transaction_id", name=name)
+        parsed = parse.parse_id(array, is_required=canonical == "transaction_id", name=name)
+        if canonical in self._tokenisers:
+            return Parsed(values=self._tokenisers[canonical].tokens(parsed.values), problems=parsed.problems)
+        return parsed
 
     def _parse_extra(self, name: str, raw: RawBatch) -> Parsed:
         return parse.parse_number(raw.columns.column(name), decimal=self._mapping.csv.decimal, name=name)
@@ -167,30 +185,26 @@ class _Reader:
         return kernels.numbered(f"{self._prefix}-", from_numpy(rows), width=9)
 
 
-class _Verdict:
-    """Per row the first problem found, if any."""
+def _as_stored(raw: Array, parsed: Parsed) -> Array | None:
+    """Return the values of a column that would be stored and may be card numbers, None where none can."""
+    if pa.types.is_integer(raw.type):
+        return raw
+    if pa.types.is_string(parsed.values.type):
+        return parsed.values
+    if not pa.types.is_floating(parsed.values.type):
+        return None
+    is_exact = float(np.abs(kernels.numbers(parsed.values)).max(initial=0)) < pan.EXACT
+    return parsed.values if is_exact else raw
 
-    def __init__(self, raw: RawBatch, reject: Reject) -> None:
-        self._raw = raw
-        self._reject = reject
-        self._problems: list[tuple[str, str]] = []
-        self._code = np.zeros(len(raw.rows), dtype=np.int32)
 
-    @property
-    def is_good(self) -> Mask:
-        return np.asarray(self._code == 0)
-
-    def add(self, column: str, problems: Sequence[tuple[str, Mask]]) -> None:
-        for reason, mask in problems:
-            if mask.any():
-                self._problems.append((column, reason))
-                self._code[mask & self.is_good] = len(self._problems)
-
-    def deliver(self) -> None:
-        for index in np.flatnonzero(self._code):
-            column, reason = self._problems[self._code[index] - 1]
-            value = parse.shown(self._raw.columns.column(column), int(index))
-            self._reject(row=int(self._raw.rows[index]), reason=reason, column=column, value=value)
+def _check_unread(source: Source, layout: Layout, mapping: ColumnMap, guard: PanGuard) -> None:
+    """Refuse a file whose first rows show card numbers in a column that is not read."""
+    names = [name for name in source.names if name not in layout.names and name not in mapping.pan.columns]
+    first = next(source.batches(names), None) if names else None
+    if first is None:
+        return
+    for name in names:
+        guard.pans(name, as_written(first.columns.column(name)))
 
 
 def _columns(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol, cast
@@ -16,15 +16,18 @@ from numpy.typing import NDArray
 from pyarrow import csv
 
 from quatrain.core.errors import BadDataError
+from quatrain.fintech.data.arrays import from_strings
 from quatrain.fintech.data.columns import CsvFormat
 from quatrain.fintech.data.encoding import Utf8Stream
 from quatrain.fintech.data.kernels import REPLACEMENT
+from quatrain.fintech.data.pan import find, is_pan, masked
 
 # Read at a time from a CSV file; also the longest record that can be read.
 _CSV_BLOCK_BYTES = 4 << 20
 _PARQUET_ROWS = 65_536
 _PARQUET_MAGIC = b"PAR1"
-_SUFFIXES = {".csv": False, ".parquet": True, ".pq": True}
+Kind = Literal["csv", "parquet"]
+_SUFFIXES: Mapping[str, Kind] = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
 SYNTHETIC_MARK = b"quatrain.synthetic"
 
 
@@ -48,7 +51,7 @@ class Source:
     """An opened file: its columns are known, its rows are not read."""
 
     path: Path
-    is_parquet: bool
+    kind: Kind
     csv_format: CsvFormat
     names: tuple[str, ...]
     is_synthetic: bool
@@ -60,7 +63,7 @@ class Source:
         file turns out to be damaged, which may be after some batches.
         """
         with _explained(self.path):
-            yield from self._parquet(names) if self.is_parquet else self._csv(names, reject)
+            yield from self._parquet(names) if self.kind == "parquet" else self._csv(names, reject)
 
     def digest(self) -> str:
         """Return the sha256 of the file."""
@@ -91,14 +94,16 @@ class Source:
 def open_source(path: Path, csv_format: CsvFormat) -> Source:
     """Return the file's column names and format; raises BadDataError for what is no table."""
     with _explained(path):
-        is_parquet = _is_parquet(path)
-        schema = pq.read_schema(path) if is_parquet else _csv_schema(path, csv_format)
+        kind = _kind(path)
+        schema = pq.read_schema(path) if kind == "parquet" else _csv_schema(path, csv_format)
     names = tuple(schema.names)
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted({masked(name) for name in names if names.count(name) > 1})
     if twice:
         raise BadDataError(f"{path.name} has two columns named {', '.join(twice)}; rename one")
+    if is_pan(find(from_strings(names)).numbers).any():
+        raise BadDataError(f"{path.name} has a card number among its column names; has it no header row?")
     is_synthetic = (schema.metadata or {}).get(SYNTHETIC_MARK) == b"true"
-    return Source(path=path, is_parquet=is_parquet, csv_format=csv_format, names=names, is_synthetic=is_synthetic)
+    return Source(path=path, kind=kind, csv_format=csv_format, names=names, is_synthetic=is_synthetic)
 
 
 def _csv_schema(path: Path, csv_format: CsvFormat) -> pa.Schema:
@@ -118,12 +123,12 @@ def _csv_schema(path: Path, csv_format: CsvFormat) -> pa.Schema:
     return schema
 
 
-def _is_parquet(path: Path) -> bool:
+def _kind(path: Path) -> Kind:
     with path.open("rb") as file:
         head = file.read(4)
     if not head:
         raise BadDataError(f"{path.name} is empty (0 bytes)")
-    return _SUFFIXES.get(path.suffix.lower(), head == _PARQUET_MAGIC)
+    return _SUFFIXES.get(path.suffix.lower()) or ("parquet" if head == _PARQUET_MAGIC else "csv")
 
 
 @contextlib.contextmanager
@@ -154,7 +159,7 @@ def _report(ragged: list[Any], reported: int, reject: Reject | None) -> int:
     if reject is not None:
         for row in ragged[reported:]:
             reason = f"expected {row.expected_columns} values, got {row.actual_columns}"
-            reject(row=_record(row), reason=reason, value=str(row.text)[:100])
+            reject(row=_record(row), reason=reason, value=masked(str(row.text))[:100])
     return len(ragged)
 
 
@@ -171,7 +176,7 @@ def _explained(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise BadDataError(f"{path} does not exist") from error
     except (pa.ArrowException, OSError) as error:
-        text = str(error).partition("\n")[0][:300]
+        text = masked(str(error).partition("\n")[0])[:300]
         if "straddling" in text:
             text = "a record is longer than 4 MB, or a quote is never closed"
         raise BadDataError(f"{path.name} cannot be read to its end: {text}") from error

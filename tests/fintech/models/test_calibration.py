@@ -158,6 +158,20 @@ def test_isotonic_is_chosen_where_many_frauds_show_a_step() -> None:
     assert choose_method(*steps(150))[0] == "beta"
 
 
+def test_losses_are_those_of_days_held_out(window: Window) -> None:
+    """Written out once more: each day's mean log loss with a map fitted on the other six, then their mean."""
+    score, label, day = window
+    loss = {"beta": [], "none": []}
+    for held in range(7):
+        is_held = day == held
+        beta = fit_calibration(score[~is_held], label[~is_held], day[~is_held], method="beta")
+        loss["beta"].append(log_loss(apply(beta, score[is_held])["probability"].astype(np.float64), label[is_held]))
+        loss["none"].append(log_loss(score[is_held].astype(np.float64), label[is_held]))
+    _, losses = choose_method(score, label, day)
+    for method, values in loss.items():
+        assert losses[method] == pytest.approx(np.mean(values), rel=1e-6)
+
+
 def test_held_out_days_are_days() -> None:
     """Scores that tell the day apart but not the fraud gain nothing: a random split of rows would be fooled."""
     rng = np.random.default_rng(0)

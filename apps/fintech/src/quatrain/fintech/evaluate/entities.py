@@ -48,8 +48,9 @@ class Entity:
         of_rows = values[self._rows]
         high = np.full(len(self._n), -np.inf)
         low = np.full(len(self._n), np.inf)
-        np.maximum.at(high, self._code, of_rows)
-        np.minimum.at(low, self._code, of_rows)
+        is_missing = np.isnan(of_rows)
+        np.maximum.at(high, self._code, np.where(is_missing, np.inf, of_rows))
+        np.minimum.at(low, self._code, np.where(is_missing, -np.inf, of_rows))
         is_constant = (high == low)[self._is_used]
         if is_constant.mean() < _CONSTANT:
             return None

@@ -54,7 +54,7 @@ def suspect(name: str, array: Array, *, around_s: tuple[float, float], decimal: 
     if pa.types.is_boolean(array.type):
         array = array.cast(pa.int8())
     if pa.types.is_timestamp(array.type) or pa.types.is_date(array.type):
-        return _instants(name, array)
+        return _instants(name, array, is_missing=kernels.nulls(array))
     if kernels.is_number(array.type):
         values = to_numpy(array.cast(pa.float64(), safe=False).fill_null(np.nan))
         is_missing = np.isnan(values)
@@ -85,12 +85,11 @@ def _text(name: str, array: Array, around_s: tuple[float, float], decimal: str) 
     times = instants.parse_optional_timestamp(strings, TimestampFormat(), has_zones=has_zones, name=name)
     is_unread = np.any([mask for _, mask in times.problems], axis=0)
     if n_present and (~is_unread & ~is_missing).sum() >= _MOSTLY * n_present:
-        return _instants(name, kernels.only(times.values, ~is_unread & ~is_missing))
+        return _instants(name, times.values, is_missing=is_unread | is_missing)
     return Suspect(name=name, is_missing=is_missing, codes=_codes(strings))
 
 
-def _instants(name: str, array: Array) -> Suspect:
-    is_missing = kernels.nulls(array)
+def _instants(name: str, array: Array, *, is_missing: NDArray[np.bool_]) -> Suspect:
     since_us = kernels.numbers(array.cast(pa.timestamp("us"), safe=False).cast(pa.int64()))
     at_s = np.where(is_missing, np.nan, since_us / 1e6)
     return Suspect(name=name, is_missing=is_missing, values=at_s, at_s=at_s)

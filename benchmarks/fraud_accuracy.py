@@ -22,18 +22,16 @@ from _report import claim, finish, parser, table
 
 from quatrain.core.data import catalogue
 from quatrain.core.errors import UserError
-from quatrain.fintech.data.table import time_folds
 from quatrain.fintech.metrics.ranking import average_precision
 from quatrain.fintech.metrics.scored import Floats, Labels
 from quatrain.fintech.models.baselines import BASELINES
-from quatrain.fintech.train.candidates import Candidate, X, candidates_of
+from quatrain.fintech.models.recipe import Recipe, X, choose, fit
+from quatrain.fintech.models.recipe_settings import RecipeSettings
 from quatrain.fintech.train.config import TrainConfig
 from quatrain.fintech.train.material import prepare
 
 _DATA = "ulb-creditcard"
-_QUICK = ('trees={"lightgbm" = {max_rounds = 200, n_seeds = 1}}', "perceptron=false")
-# The first fold trains on this share of the rows before the test.
-_FIRST_SHARE = 0.4
+_QUICK = ('recipe.trees={"lightgbm" = {max_rounds = 200, n_seeds = 1}}', "n_folds=1")
 _SHOWN = ("ap", "auc", "value_recall", "ece")
 
 
@@ -74,22 +72,19 @@ def _train(overrides: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def _print_folds(n_folds: int) -> None:
-    config = TrainConfig(data=_DATA, perceptron=False)
-    material = prepare(config)
-    x, label = material.past
-    models: dict[str, Callable[..., Any]] = {c.name: partial(_score, c) for c in candidates_of(config)}
-    models |= {name: lambda x, y, valid, _, fit=fit: fit(x, y, valid) for name, fit in BASELINES.items()}
-    folds = list(time_folds(material.labelled.timestamp_us[: len(x)], n_folds=n_folds, first_share=_FIRST_SHARE))
+    material = prepare(TrainConfig(data=_DATA, n_folds=n_folds))
+    recipe = choose(material.folds, RecipeSettings(), seed=0)
+    models: dict[str, Callable[[X, Labels, X], Floats]] = {"quatrain": partial(_score, recipe), **BASELINES}
     rows = []
     for name, score in models.items():
-        scores = [score(x[train], label[train], x[valid], label[valid]) for train, valid in folds]
-        aps = [average_precision(label[valid], score) for (_, valid), score in zip(folds, scores, strict=True)]
+        scores = [score(fold.x_train, fold.y_train, fold.x_valid) for fold in material.folds]
+        aps = [average_precision(f.y_valid, score) for f, score in zip(material.folds, scores, strict=True)]
         rows.append((name, float(np.mean(aps)), *map(float, aps)))
-    table(("model, AP on time folds", "mean", *(f"fold {i + 1}" for i in range(len(folds)))), rows)
+    table(("model, AP on time folds", "mean", *(f"fold {i + 1}" for i in range(len(material.folds)))), rows)
 
 
-def _score(candidate: Candidate, x: X, y: Labels, valid_x: X, valid_y: Labels) -> Floats:
-    return candidate.fit((x, y), (valid_x, valid_y), run=None).predict(valid_x)
+def _score(recipe: Recipe, x: X, y: Labels, later: X) -> Floats:
+    return fit(recipe, x, y, seed=0).predict(later)
 
 
 def _cell(row: dict[str, Any], name: str) -> str:

@@ -39,7 +39,9 @@ class OnlineFeatures:
 
     `names` are the model's inputs and `label_delay_us` its delay, as for the offline engine. A
     transaction may come up to `lateness_us` after one with a later timestamp and still get its
-    exact features; the state holds the events of that much more than the horizon.
+    exact features; the state holds the events of that much more than the horizon. One thread at a
+    time may use it. It makes no reference cycles: a service that must answer within a millisecond
+    can turn Python's cyclic collector off (`gc.disable()`), whose pauses grow with the state.
     """
 
     def __init__(
@@ -153,10 +155,9 @@ class OnlineFeatures:
         return engine
 
     def _write_stateless(self, values: list[float], transaction: Transaction) -> None:
-        at_us, amount = np.array([transaction.at_us]), np.array([transaction.amount], dtype=np.float64)
         for place, name in self._stateless:
             if name in BUILT_IN:
-                values[place] = float(stateless(at_us, amount, name)[0])
+                values[place] = float(stateless(transaction.at_us, transaction.amount, name))
             elif name in transaction.extras:
                 values[place] = transaction.extras[name]
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import overload
 
 import numpy as np
 import pyarrow as pa
@@ -26,8 +27,14 @@ DAY_OF_WEEK = ("weekday", "is_weekend")
 BUILT_IN = (*AMOUNT, *TIME_OF_DAY, *DAY_OF_WEEK)
 
 
-def stateless(at_us: NDArray[np.int64], amount: NDArray[np.float64], name: str) -> NDArray[np.generic]:
-    """Return one of BUILT_IN of each row: amount in its own currency, hour in UTC from 0 to 24, Monday as 0."""
+@overload
+def stateless(at_us: NDArray[np.int64], amount: NDArray[np.float64], name: str) -> NDArray[np.generic]: ...
+@overload
+def stateless(at_us: int, amount: float, name: str) -> float: ...
+def stateless(
+    at_us: NDArray[np.int64] | int, amount: NDArray[np.float64] | float, name: str
+) -> NDArray[np.generic] | float:
+    """Return one of BUILT_IN of each row or of one: amount in its currency, hour in UTC from 0 to 24, Monday as 0."""
     if name in AMOUNT:
         return np.log1p(amount) if name == "log_amount" else amount
     if name in TIME_OF_DAY:

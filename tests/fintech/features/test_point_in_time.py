@@ -64,23 +64,23 @@ def test_the_future_check_catches_later_events_of_the_same_instant(monkeypatch: 
 
 def test_the_future_check_catches_a_statistic_of_the_whole_table(monkeypatch: pytest.MonkeyPatch) -> None:
     """An amount relative to the mean over all rows, later ones among them, is a leak however small."""
-    honest = offline.matrix
+    honest = offline.fill
 
-    def relative(events: Events, *rest: Any) -> NDArray[np.float32]:
-        return honest(replace(events, amount=events.amount * 2 - int(events.amount.mean())), *rest)
+    def relative(out: NDArray[np.float32], placed: offline.Placed, events: Events, delay_us: int) -> None:
+        honest(out, placed, replace(events, amount=events.amount * 2 - int(events.amount.mean())), delay_us)
 
-    monkeypatch.setattr(offline, "matrix", relative)
+    monkeypatch.setattr(offline, "fill", relative)
     assert future_leaks(7 * DAY) > 0
 
 
 def test_the_label_check_catches_labels_without_their_delay(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fraud that counts from the moment it happens is known before anyone could know it."""
-    honest = offline.matrix
+    honest = offline.fill
 
-    def undelayed(events: Events, *rest: Any) -> NDArray[np.float32]:
-        return honest(replace(events, known_us=events.at_us), *rest)
+    def undelayed(out: NDArray[np.float32], placed: offline.Placed, events: Events, delay_us: int) -> None:
+        honest(out, placed, replace(events, known_us=events.at_us), delay_us)
 
-    monkeypatch.setattr(offline, "matrix", undelayed)
+    monkeypatch.setattr(offline, "fill", undelayed)
     assert label_leaks(7 * DAY) > 0
     assert future_leaks(7 * DAY) == 0
 

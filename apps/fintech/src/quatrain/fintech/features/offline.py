@@ -25,18 +25,22 @@ def matrix(events: Events, names: Sequence[str], label_delay_us: int) -> Matrix:
     labels known by then. Raises ValueError for a name that is no history feature, and for a
     negative delay.
     """
+    out = np.empty((len(events), len(names)), dtype=np.float32)  # (n, F)
+    fill(out, {place: _feature(name) for place, name in enumerate(names)}, events, label_delay_us)
+    return out
+
+
+def fill(out: Matrix, placed: Placed, events: Events, label_delay_us: int) -> None:
+    """Write history features into the columns of `out` that `placed` says, one row for each event."""
     if label_delay_us < 0:
         raise ValueError(f"label_delay_us must be at least 0, got {label_delay_us}")
-    placed = {place: _feature(name) for place, name in enumerate(names)}
-    out = np.empty((len(events), len(names)), dtype=np.float32)  # (n, F)
     if not len(events):
-        return out
+        return
     groups: dict[tuple[str, ...], Groups] = {}
     for by in dict.fromkeys(feature.by for feature in placed.values()):
         of_key = {place: feature for place, feature in placed.items() if feature.by == by}
         _fill_key(out, of_key, events, _groups(events, by, groups), label_delay_us)
         _fill_missing(out, of_key, events, by)
-    return out
 
 
 def _feature(name: str) -> Feature:

@@ -73,10 +73,8 @@ def card_testing(rng: Rng, world: World, crews: Crews) -> list[Events]:
 
 def _cards(rng: Rng, world: World, crews: Crews) -> _Cards:
     """Return every tested card with its campaign's ways."""
-    expected = world.config.tested_cards * world.thousand_months
-    mean = _CARDS * np.exp(_CARDS_SIGMA**2 / 2)
-    n = int(rng.poisson(expected / mean))
-    sizes = clipped_lognormal(rng, _CARDS, _CARDS_SIGMA, n, low=_CARDS_LEAST, high=_CARDS_MOST).astype(np.int64)
+    sizes = _campaign_sizes(rng, int(rng.poisson(world.config.tested_cards * world.thousand_months)))
+    n = len(sizes)
     start_s = drift.starts(rng, world, CARD_TESTING, n)
     crew, is_new = crews.at_work(rng, start_s), drift.is_new(rng, world, start_s, share=_NEW_SHARE)
     shops = crews.shop(rng, world, np.repeat(crew, 2), kinds_of(rng, ("digital", "digital", "charity"), 2 * n))[0]
@@ -97,6 +95,15 @@ def _cards(rng: Rng, world: World, crews: Crews) -> _Cards:
         case=crews.cases.issue(len(campaign)),
         campaign=crews.campaigns.issue(n)[campaign],
     )
+
+
+def _campaign_sizes(rng: Rng, n_cards: int) -> Ints:
+    """Return the numbers of cards of campaigns that test so many together."""
+    most = n_cards // _CARDS_LEAST + 1
+    drawn = clipped_lognormal(rng, _CARDS, _CARDS_SIGMA, most, low=_CARDS_LEAST, high=_CARDS_MOST).astype(np.int64)
+    edges = np.minimum(np.cumsum(drawn), n_cards)
+    sizes = np.diff(edges, prepend=0)
+    return sizes[sizes > 0]
 
 
 def _cash_out(rng: Rng, world: World, crews: Crews, cards: _Cards, last_s: Floats) -> Events:

@@ -43,13 +43,13 @@ class HardConfig(Config):
     lookalikes: float = Field(default=1.0, ge=0, le=10)
 
     # Cards tested in bursts of tiny amounts, per 1,000 customers and 30 days.
-    tested_cards: float = Field(default=19.0, ge=0, le=500)
+    tested_cards: float = Field(default=16.0, ge=0, le=500)
     # Accounts taken over, per 1,000 customers and 30 days.
     takeovers: float = Field(default=9.0, ge=0, le=500)
     # Cards misused after they were read at a compromised shop, per 1,000 customers and 30 days.
     compromised_cards: float = Field(default=16.0, ge=0, le=500)
     # Rings of mule accounts that start, per 1,000 customers and 30 days.
-    rings: float = Field(default=0.65, ge=0, le=50)
+    rings: float = Field(default=0.8, ge=0, le=50)
     # Cards lost and used by the finder, per 1,000 customers and 30 days.
     lost_cards: float = Field(default=4.0, ge=0, le=500)
     # Customers who buy up to their limit and vanish, per 1,000 customers and 30 days.

@@ -16,6 +16,7 @@ _HOUR_S = 3_600.0
 # Without the PIN a card pays at most 50, five times in a row (EU 2018/389, article 11).
 _CONTACTLESS_MOST, _CONTACTLESS_TIMES = 50.0, 5
 # The rest is assumed.
+_FILLED_SHARE = 0.5
 _FOUND_SPENT_ON = ("groceries", "groceries", "fuel", "pharmacy", "coffee", "restaurant", "leisure", "transit")
 _DEBT_SPENT_ON = ("electronics_online", "electronics", "jewellery", "gift_cards", "travel", "marketplace", "transfers")
 # Customers of at most so many days are this much likelier to vanish.
@@ -32,9 +33,10 @@ def lost_cards(rng: Rng, world: World, crews: Crews) -> list[Events]:
     owner, place = spread(rng.integers(2, _CONTACTLESS_TIMES, size=n, endpoint=True))
     at_s = start_s[owner] + running_sum(30 * 60 * np.exp(rng.standard_normal(len(owner))), place)
     spot = world.shop(rng, victim[owner], at_s, kinds_of(rng, _FOUND_SPENT_ON, len(owner)))
-    amount = world.places.price(rng, spot[0], np.ones(len(owner))) * 1.2
-    # Too dear a purchase is left, or split.
-    amount = np.where(amount > _CONTACTLESS_MOST, rng.uniform(15, _CONTACTLESS_MOST, len(owner)), amount)
+    amount = world.places.price(rng, spot[0], np.ones(len(owner)))
+    # Most baskets are filled up to the limit, and none goes over it.
+    is_filled = (rng.random(len(owner)) < _FILLED_SHARE) | (amount > _CONTACTLESS_MOST)
+    amount = np.where(is_filled, rng.uniform(20, _CONTACTLESS_MOST, len(owner)), amount)
     events = fraud(
         at_s=at_s,
         customer=victim[owner],

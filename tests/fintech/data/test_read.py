@@ -20,7 +20,7 @@ from pyarrow import csv as pa_csv
 
 from quatrain.core.errors import BadDataError, UsageError
 from quatrain.fintech.data.columns import TYPES, ColumnMap, parse_columns
-from quatrain.fintech.data.read import SeenIds, layout_for_model, layout_for_training, read_batches
+from quatrain.fintech.data.read import SeenIds, layout_for_labels, layout_for_model, layout_for_training, read_batches
 from quatrain.fintech.data.source import open_source
 
 HEADER = "transaction_id,timestamp,customer_id,terminal_id,amount,is_fraud\n"
@@ -696,6 +696,28 @@ def test_listed_columns_become_tokens(tmp_path: Path, monkeypatch: pytest.Monkey
     pinned = mapping.model_copy(update={"pan": mapping.pan.model_copy(update={"key_id": "aaaaaa"})})
     with pytest.raises(UsageError, match="expected tokens of the key aaaaaa, but this machine's key is"):
         read(path, pinned)
+
+
+def test_files_of_labels_are_read_like_transactions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the mapping's names or the canonical ones, corrections and all; a listed id is the same token."""
+    monkeypatch.setenv("QUATRAIN_PAN_KEY", "ab" * 32)
+    document = {"columns": {"transaction_id": "ref", "is_fraud": "fraud"}, "pan": {"columns": ["ref"]}}
+    mapping = parse_columns(document, where="test")
+    path = write(tmp_path, f"ref,is_fraud,labelled_at\n{CARD},1,2026-02-01\n{CARD},0,\nx,2,\n")
+    source = open_source(path, mapping.csv)
+    rejected = Rejected()
+    batches = read_batches(source, layout_for_labels(source, mapping), mapping, reject=rejected)
+    rows = [row for batch in batches for row in batch.to_pylist()]
+    assert [row["is_fraud"] for row in rows] == [True, False]
+    assert rows[0]["transaction_id"].startswith("tok_")
+    assert rows[0]["transaction_id"] == rows[1]["transaction_id"]
+    assert [(row, column, reason) for row, column, reason, _ in rejected] == [(2, "is_fraud", "not 0 or 1")]
+    plain = mapping.model_copy(update={"pan": ColumnMap().pan})
+    with pytest.raises(BadDataError, match="column ref holds card numbers"):
+        list(read_batches(source, layout_for_labels(source, plain), plain, reject=rejected))
+    unlabelled = open_source(write(tmp_path, "ref,when\nx,1\n"), mapping.csv)
+    with pytest.raises(BadDataError, match="lacks is_fraud, which a file of labels must have; it has: ref, when"):
+        layout_for_labels(unlabelled, mapping)
 
 
 def test_canonical_types_are_kept(tmp_path: Path) -> None:

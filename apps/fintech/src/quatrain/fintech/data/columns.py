@@ -85,6 +85,13 @@ class PanColumns(Config):
     key_id: str | None = None
 
 
+class PaymentFormat(Config):
+    """What payment messages are read as; their columns have the canonical names."""
+
+    # Transactions in another one are bad rows; None takes each file's first.
+    currency: str | None = Field(default=None, pattern="^[A-Z]{3}$")
+
+
 class CsvFormat(Config):
     """The dialect of CSV files; a UTF-8 or UTF-16 byte order mark is recognised without it."""
 
@@ -111,6 +118,7 @@ class ColumnMap(Config):
     pan: PanColumns = PanColumns()
     extra: ExtraColumns = ExtraColumns()
     csv: CsvFormat = CsvFormat()
+    iso20022: PaymentFormat = PaymentFormat()
 
     @model_validator(mode="after")
     def _is_consistent(self) -> ColumnMap:

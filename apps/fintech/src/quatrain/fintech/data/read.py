@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 from quatrain.core.errors import BadDataError, nearest
 from quatrain.fintech.data import instants, kernels, pan, parse
 from quatrain.fintech.data.arrays import Array, Mask, from_numpy
-from quatrain.fintech.data.columns import LABEL, LABELLED_AT, OUTCOME, REQUIRED, TYPES, ColumnMap
+from quatrain.fintech.data.columns import (
+    ENTITIES,
+    LABEL,
+    LABELLED_AT,
+    OUTCOME,
+    REQUIRED,
+    TYPES,
+    ColumnMap,
+    PanColumns,
+    TimestampFormat,
+)
 from quatrain.fintech.data.pan_guard import REASON, PanGuard, as_written
 from quatrain.fintech.data.pan_token import Tokeniser
 from quatrain.fintech.data.parse import Parsed
@@ -42,6 +52,7 @@ class Layout:
 
 def layout_for_training(source: Source, mapping: ColumnMap) -> Layout:
     """Return the layout of a labelled file; a column that the mapping does not cover is refused."""
+    mapping = _fitting(mapping, source)
     columns = _columns(source, mapping, wanted=(*REQUIRED, LABEL))
     left_out = {*columns.values(), *mapping.extra.ignore, *mapping.pan.columns}
     rest = [name for name in source.names if name not in left_out]
@@ -64,6 +75,7 @@ def layout_for_model(source: Source, mapping: ColumnMap, *, extras: Sequence[str
 
     The label, and when it became known, are read only where `has_label` says that it must be there.
     """
+    mapping = _fitting(mapping, source)
     columns = _columns(source, mapping, wanted=(*REQUIRED, LABEL) if has_label else REQUIRED, extras=extras)
     if not has_label:
         columns = {name: column for name, column in columns.items() if name not in OUTCOME}
@@ -71,6 +83,24 @@ def layout_for_model(source: Source, mapping: ColumnMap, *, extras: Sequence[str
     known = {*columns.values(), *extras, *mapping.extra.ignore, *mapping.pan.columns, *map(mapping.source, OUTCOME)}
     unknown = tuple(name for name in source.names if name not in known)
     return Layout(columns=columns, extras=tuple(extras), unknown=unknown)
+
+
+def layout_for_labels(source: Source, mapping: ColumnMap) -> Layout:
+    """Return the layout of a file that says of earlier transactions whether they were fraud, and if known since when.
+
+    Its columns are called as the mapping calls those of transactions, or by the canonical names. An
+    id may come again, corrected.
+    """
+    mapping = _fitting(mapping, source)
+    mapped = {name: mapping.source(name) for name in ("transaction_id", *OUTCOME)}
+    columns = {name: column if column in source.names else name for name, column in mapped.items()}
+    missing = [name for name in ("transaction_id", LABEL) if columns[name] not in source.names]
+    if missing:
+        raise BadDataError(
+            f"{source.path.name} lacks {_with_nearest(missing, source.names)}, which a file of labels must have; "
+            f"it has: {_listed(source.names)}"
+        )
+    return Layout(columns={name: column for name, column in columns.items() if column in source.names}, extras=())
 
 
 def read_batches(source: Source, layout: Layout, mapping: ColumnMap, *, reject: Reject) -> Iterator[pa.RecordBatch]:
@@ -81,6 +111,8 @@ def read_batches(source: Source, layout: Layout, mapping: ColumnMap, *, reject: 
     the mapping lists under [pan] come out as tokens. Raises BadDataError when the file is damaged,
     has no rows, a column has a type that cannot hold its values, or one is full of card numbers.
     """
+    mapping = _fitting(mapping, source)
+    source = source.in_currency(mapping.iso20022.currency)
     reader = _Reader(source, layout, mapping)
     n_rows = 0
     for raw in source.batches(layout.names, reject=reject):
@@ -145,10 +177,10 @@ class _Reader:
             if stored is not None and name not in self._tokenisers:
                 verdict.add(column_name, ((REASON, self._guard.pans(column_name, stored)),))
             verdict.add(column_name, column.problems)
-        if LABELLED_AT in parsed:
+        if {LABELLED_AT, "timestamp"} <= parsed.keys():
             is_earlier = kernels.mask(kernels.pc.less(parsed[LABELLED_AT].values, parsed["timestamp"].values))
             verdict.add(self._layout.columns[LABELLED_AT], (("earlier than the transaction", is_earlier),))
-        if "transaction_id" in parsed:
+        if {"transaction_id", "timestamp"} <= parsed.keys():
             good = np.flatnonzero(verdict.is_good)
             is_repeated = np.zeros(len(raw.rows), dtype=bool)
             is_repeated[good] = self._seen.repeated(parsed["transaction_id"].values.take(from_numpy(good)))
@@ -183,6 +215,20 @@ class _Reader:
 
     def _made_ids(self, rows: NDArray[np.int64]) -> Array:
         return kernels.numbered(f"{self._prefix}-", from_numpy(rows), width=9)
+
+
+def _fitting(mapping: ColumnMap, source: Source) -> ColumnMap:
+    """Return the mapping as it applies to the source: a payment message has canonical names and its own forms."""
+    if source.kind != "iso20022":
+        return mapping
+    ids = ("transaction_id", *ENTITIES)
+    listed = tuple(name for name in ids if {name, mapping.source(name)} & set(mapping.pan.columns))
+    return ColumnMap(
+        timestamp=TimestampFormat(zone=mapping.timestamp.zone),
+        label=mapping.label,
+        pan=PanColumns(columns=listed, key_id=mapping.pan.key_id),
+        iso20022=mapping.iso20022,
+    )
 
 
 def _as_stored(raw: Array, parsed: Parsed) -> Array | None:

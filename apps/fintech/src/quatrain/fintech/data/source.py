@@ -1,11 +1,11 @@
-"""A CSV or Parquet file as numbered batches of raw columns, in bounded memory."""
+"""A CSV, Parquet or ISO 20022 file as numbered batches of raw columns, in bounded memory."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol, cast
 
@@ -19,6 +19,7 @@ from quatrain.core.errors import BadDataError
 from quatrain.fintech.data.arrays import from_strings
 from quatrain.fintech.data.columns import CsvFormat
 from quatrain.fintech.data.encoding import Utf8Stream
+from quatrain.fintech.data.iso20022 import Transfer, first_currency, read_transfers
 from quatrain.fintech.data.kernels import REPLACEMENT
 from quatrain.fintech.data.pan import find, is_pan, masked
 
@@ -26,8 +27,13 @@ from quatrain.fintech.data.pan import find, is_pan, masked
 _CSV_BLOCK_BYTES = 4 << 20
 _PARQUET_ROWS = 65_536
 _PARQUET_MAGIC = b"PAR1"
-Kind = Literal["csv", "parquet"]
-_SUFFIXES: Mapping[str, Kind] = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
+_HEAD_BYTES = 8
+# Transactions of a batch out of a payment message.
+_MESSAGE_ROWS = 8_192
+_XML_STARTS = (b"<?xml", b"\xef\xbb\xbf<", b"<Doc")
+Kind = Literal["csv", "parquet", "iso20022"]
+_SUFFIXES: Mapping[str, Kind] = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet", ".xml": "iso20022"}
+_MESSAGE_COLUMNS = ("transaction_id", "timestamp", "customer_id", "terminal_id", "amount")
 SYNTHETIC_MARK = b"quatrain.synthetic"
 
 
@@ -55,15 +61,28 @@ class Source:
     csv_format: CsvFormat
     names: tuple[str, ...]
     is_synthetic: bool
+    # Of a payment message: transactions in another currency are rejected.
+    currency: str | None = None
+
+    def in_currency(self, currency: str | None) -> Source:
+        """Return the source with this currency in place of its first transaction's, if one is given."""
+        return replace(self, currency=currency) if currency else self
 
     def batches(self, names: Sequence[str], *, reject: Reject | None = None) -> Iterator[RawBatch]:
-        """Yield the named columns; CSV values are text, Parquet values have the file's types.
+        """Yield the named columns; CSV and XML values are text, Parquet values have the file's types.
 
-        CSV records with a wrong number of values go to `reject`. Raises BadDataError when the
-        file turns out to be damaged, which may be after some batches.
+        CSV records with a wrong number of values, and transactions of a message that no table could
+        hold, go to `reject`. Raises BadDataError when the file turns out to be damaged, which may be
+        after some batches.
         """
         with _explained(self.path):
-            yield from self._parquet(names) if self.kind == "parquet" else self._csv(names, reject)
+            match self.kind:
+                case "parquet":
+                    yield from self._parquet(names)
+                case "csv":
+                    yield from self._csv(names, reject)
+                case "iso20022":
+                    yield from self._message(names, reject)
 
     def digest(self) -> str:
         """Return the sha256 of the file."""
@@ -90,12 +109,32 @@ class Source:
                 yield RawBatch(rows=rows, columns=batch)
         _report(ragged, reported, reject)
 
+    def _message(self, names: Sequence[str], reject: Reject | None) -> Iterator[RawBatch]:
+        waiting: list[Transfer] = []
+        for transfers in read_transfers(self.path):
+            waiting += [each for each in transfers if self._is_usable(each, reject)]
+            if len(waiting) >= _MESSAGE_ROWS:
+                yield _batch(waiting, names)
+                waiting = []
+        if waiting:
+            yield _batch(waiting, names)
+
+    def _is_usable(self, transfer: Transfer, reject: Reject | None) -> bool:
+        problem = transfer.problem
+        if problem is None and transfer.currency not in {None, self.currency}:
+            problem = (f"not in {self.currency}", "amount", transfer.currency)
+        if problem is not None and reject is not None:
+            reason, column, value = problem
+            reject(row=transfer.row, reason=reason, column=column, value=None if value is None else masked(value)[:100])
+        return problem is None
+
 
 def open_source(path: Path, csv_format: CsvFormat) -> Source:
     """Return the file's column names and format; raises BadDataError for what is no table."""
     with _explained(path):
         kind = _kind(path)
-        schema = pq.read_schema(path) if kind == "parquet" else _csv_schema(path, csv_format)
+        currency = first_currency(path) if kind == "iso20022" else None
+        schema = _schema(path, kind, csv_format)
     names = tuple(schema.names)
     twice = sorted({masked(name) for name in names if names.count(name) > 1})
     if twice:
@@ -103,7 +142,25 @@ def open_source(path: Path, csv_format: CsvFormat) -> Source:
     if is_pan(find(from_strings(names)).numbers).any():
         raise BadDataError(f"{path.name} has a card number among its column names; has it no header row?")
     is_synthetic = (schema.metadata or {}).get(SYNTHETIC_MARK) == b"true"
-    return Source(path=path, kind=kind, csv_format=csv_format, names=names, is_synthetic=is_synthetic)
+    return Source(
+        path=path, kind=kind, csv_format=csv_format, names=names, is_synthetic=is_synthetic, currency=currency
+    )
+
+
+def _schema(path: Path, kind: Kind, csv_format: CsvFormat) -> pa.Schema:
+    match kind:
+        case "parquet":
+            return pq.read_schema(path)
+        case "csv":
+            return _csv_schema(path, csv_format)
+        case "iso20022":
+            return pa.schema([(name, pa.string()) for name in _MESSAGE_COLUMNS])
+
+
+def _batch(transfers: Sequence[Transfer], names: Sequence[str]) -> RawBatch:
+    columns = [from_strings([getattr(each, name) for each in transfers]) for name in names]
+    rows = np.array([each.row for each in transfers], dtype=np.int64)
+    return RawBatch(rows=rows, columns=pa.RecordBatch.from_arrays(columns, names=list(names)))
 
 
 def _csv_schema(path: Path, csv_format: CsvFormat) -> pa.Schema:
@@ -125,10 +182,13 @@ def _csv_schema(path: Path, csv_format: CsvFormat) -> pa.Schema:
 
 def _kind(path: Path) -> Kind:
     with path.open("rb") as file:
-        head = file.read(4)
+        head = file.read(_HEAD_BYTES)
     if not head:
         raise BadDataError(f"{path.name} is empty (0 bytes)")
-    return _SUFFIXES.get(path.suffix.lower()) or ("parquet" if head == _PARQUET_MAGIC else "csv")
+    known = _SUFFIXES.get(path.suffix.lower())
+    if known is not None:
+        return known
+    return "parquet" if head.startswith(_PARQUET_MAGIC) else "iso20022" if head.startswith(_XML_STARTS) else "csv"
 
 
 @contextlib.contextmanager

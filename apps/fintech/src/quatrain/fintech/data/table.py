@@ -21,7 +21,7 @@ from quatrain.fintech.data.columns import LABEL, LABELLED_AT, ColumnMap
 from quatrain.fintech.data.read import Layout, layout_for_model, layout_for_training, read_batches
 from quatrain.fintech.data.source import Source, open_source
 
-PATTERNS = ("*.csv", "*.parquet")
+PATTERNS = ("*.csv", "*.parquet", "*.xml")
 _LOG = logging.getLogger(__name__)
 _DAY_US = 86_400_000_000
 
@@ -144,7 +144,7 @@ def load_labelled(
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return the file itself, or a folder's CSV and Parquet files by name; raises BadDataError when there are none."""
+    """Return the file itself, or a folder's files of known kinds by name; raises BadDataError when there are none."""
     if not path.is_dir():
         return [path]
     found = sorted({file for pattern in PATTERNS for file in path.glob(pattern)})

@@ -35,6 +35,8 @@ def tokenise_file(path: Path, mapping: ColumnMap, out: Path) -> dict[str, Any]:
     when no column is listed or the key is missing, BadDataError for a file that cannot be used.
     """
     source = open_source(path, mapping.csv)
+    if source.kind == "iso20022":
+        raise UsageError(f"{path.name} is a payment message, which is tokenised as it is read, not rewritten")
     listed = _listed(source, mapping)
     if out.exists() and out.samefile(path):
         raise UsageError(f"--out must be another file than {path}, which stays as it is")

@@ -32,8 +32,15 @@ def view_of(rows: pa.Table, names: tuple[str, ...] = NAMES) -> View:
 
 
 @settings(deadline=None, max_examples=25)
-@given(seed=st.integers(0, 10_000), n_rows=st.integers(1, 40), names=st.sampled_from([NAMES, STANDARD]))
-def test_what_the_view_leaves_out_changes_no_feature(seed: int, n_rows: int, names: tuple[str, ...]) -> None:
+@given(
+    seed=st.integers(0, 10_000),
+    n_rows=st.integers(1, 40),
+    names=st.sampled_from([NAMES, STANDARD]),
+    n_many=st.sampled_from([20, 100_000]),
+)
+def test_what_the_view_leaves_out_changes_no_feature(
+    seed: int, n_rows: int, names: tuple[str, ...], n_many: int
+) -> None:
     """Rows of other keys, too old, or later: read or not, the new rows' features have the same bits."""
     world = make_world(300, days=100, seed=seed, has_labels=True)
     rng = np.random.default_rng(seed)
@@ -41,7 +48,8 @@ def test_what_the_view_leaves_out_changes_no_feature(seed: int, n_rows: int, nam
     is_new[rng.choice(np.arange(100, 300), n_rows, replace=False)] = True
     rows = world.filter(pa.array(is_new)).drop_columns(["is_fraud"])
     past = world.filter(pa.array(~is_new))
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(journal, "_MANY", n_many)
         path = Path(folder) / "past.parquet"
         pq.write_table(past, path, row_group_size=50)
         seen = journal.read_events(path, view_of(rows, names))

@@ -21,13 +21,15 @@ from quatrain.core.config import settings
 from quatrain.core.errors import UserError
 from quatrain.core.files import sync
 from quatrain.fintech.data.arrays import Array, Column, Mask, from_numpy, to_numpy
-from quatrain.fintech.data.columns import ENTITIES, LABEL, LABELLED_AT, OUTCOME, TYPES
+from quatrain.fintech.data.columns import LABEL, LABELLED_AT, OUTCOME, TYPES
 from quatrain.fintech.data.kernels import mask, pc
 
 # Rows of a row group: the unit in which a file is read or left out by its times.
 ROW_GROUP_ROWS = 131_072
 # What the device graph is made of: who shares what with whom cannot be told from the new file's ids alone.
 _GRAPH = ("customer_id", "device_id")
+# New rows among which most ids occur: looking for theirs costs more than it saves.
+_MANY = 100_000
 # Only the user that trains and scores may read who paid whom.
 _PRIVATE = 0o600
 
@@ -42,8 +44,10 @@ class View:
 
     since_us: int
     until_us: int
-    # The id columns that features read, and the ids that occur among the new transactions.
-    ids: Mapping[str, Array]
+    # The id columns that features read.
+    columns: tuple[str, ...]
+    # By column, the ids that occur among the new transactions; None looks at everyone's events.
+    ids: Mapping[str, Array] | None
     # Whether events of other customers and devices count too, as they do for the device graph.
     is_graph: bool = False
 
@@ -51,8 +55,9 @@ class View:
     def of(cls, rows: pa.Table, columns: Sequence[str], *, horizon_us: int, is_graph: bool = False) -> View:
         """Return what `rows` can see when features read these id columns and look back this far."""
         at = pc.min_max(rows["timestamp"].cast(pa.int64())).as_py()
-        ids = {name: _one_array(rows[name].unique().drop_null()) for name in columns if name in rows.column_names}
-        return cls(since_us=at["min"] - horizon_us, until_us=at["max"], ids=ids, is_graph=is_graph)
+        present = tuple(name for name in columns if name in rows.column_names)
+        ids = {name: _one_array(rows[name].unique().drop_null()) for name in present} if len(rows) < _MANY else None
+        return cls(since_us=at["min"] - horizon_us, until_us=at["max"], columns=present, ids=ids, is_graph=is_graph)
 
 
 def events_of(rows: pa.Table | pa.RecordBatch) -> pa.Table:
@@ -99,10 +104,10 @@ def load_for(model_digest: str, view: View | None = None) -> pa.Table | None:
 
 def read_events(path: Path, view: View) -> pa.Table:
     """Return a file's events in the view, with the columns that it needs; raises JournalError."""
-    wanted = {"transaction_id", "timestamp", "amount", *OUTCOME, *view.ids}
+    wanted = {"transaction_id", "timestamp", "amount", *OUTCOME, *view.columns}
     with _explained(path):
         metadata = pq.read_metadata(path)
-        texts = [name for name in ENTITIES if name in metadata.schema.names]
+        texts = [name for name in view.ids or () if name in metadata.schema.names]
         with pq.ParquetFile(path, metadata=metadata, read_dictionary=texts) as file:
             names = [name for name in file.schema_arrow.names if name in wanted]
             groups = [place for place in range(file.num_row_groups) if _overlaps(metadata.row_group(place), view)]
@@ -162,13 +167,19 @@ def _overlaps(group: pq.RowGroupMetaData, view: View) -> bool:
 def _seen(rows: pa.Table, view: View) -> pa.Table:
     at_us = to_numpy(rows["timestamp"].cast(pa.int64()))
     is_seen = (at_us > view.since_us) & (at_us <= view.until_us)
+    if view.ids is not None:
+        is_seen &= _has_key(rows, view, view.ids)
+    return rows if is_seen.all() else rows.filter(from_numpy(is_seen))
+
+
+def _has_key(rows: pa.Table, view: View, ids: Mapping[str, Array]) -> Mask:
     has_key = np.zeros(len(rows), dtype=bool)
-    for name, ids in view.ids.items():
+    for name, known in ids.items():
         if name in rows.column_names:
-            has_key |= _mask(pc.is_in(rows[name], value_set=ids))
+            has_key |= _mask(pc.is_in(rows[name], value_set=known))
     if view.is_graph and set(_GRAPH) <= set(rows.column_names):
         has_key |= np.logical_and.reduce([_mask(pc.is_valid(rows[name])) for name in _GRAPH])
-    return rows.filter(from_numpy(is_seen & has_key))
+    return has_key
 
 
 def _mask(booleans: Column) -> Mask:

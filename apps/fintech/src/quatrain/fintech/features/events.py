@@ -149,12 +149,13 @@ def _column(table: pa.Table, name: str) -> pa.ChunkedArray[Any]:
 
 def _encode(columns: Sequence[pa.ChunkedArray[Any]]) -> tuple[Codes, int]:
     """Return codes from 0 in the order of first appearance, -1 for null, and how many there are."""
-    chunks = [chunk.cast(pa.string()) for column in columns for chunk in column.chunks]
-    encoded = pa.chunked_array(chunks, pa.string()).combine_chunks().dictionary_encode()
-    codes = numbers(encoded.indices).astype(np.int32)
-    if encoded.null_count:
-        codes = np.where(mask(encoded.is_valid()), codes, np.int32(-1))
-    return codes, len(encoded.dictionary)
+    chunks = [chunk.cast(pa.string()) for column in columns for chunk in column.chunks if len(chunk)]
+    if not chunks:
+        return np.zeros(0, dtype=np.int32), 0
+    # Chunk by chunk, as the text of very many ids fits in no single array.
+    encoded: Any = pa.chunked_array(chunks).dictionary_encode().unify_dictionaries()
+    codes = [np.where(mask(chunk.is_valid()), numbers(chunk.indices), -1) for chunk in encoded.chunks]
+    return np.concatenate(codes).astype(np.int32), len(encoded.chunk(0).dictionary)
 
 
 def _is_fraud(table: pa.Table) -> NDArray[np.bool_]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from quatrain.fintech.features.names import LONGEST_US, Feature, parse
 from quatrain.fintech.features.row import AMOUNT, DAY_OF_WEEK, DAY_US, HOUR_US, TIME_OF_DAY
@@ -48,6 +49,7 @@ class Wording:
         return f"{self.label} {self.text(value)}, usually {self.text(usual)}"
 
 
+@cache
 def wording(name: str) -> Wording:
     """Return how an input is told; a column of the file itself is called what the file calls it."""
     for thing, members in _STATELESS.items():

@@ -77,6 +77,17 @@ def test_shown_commands_exist(document: Path, line: str, commands: Any) -> None:
     assert shown <= flags, f"{document.name}: {line}"
 
 
+def test_no_help_loses_a_word_in_brackets(commands: Any) -> None:
+    """To the help's renderer [core] is a style, and shown as nothing, unless its bracket is escaped."""
+    nodes, texts = [commands], []
+    while nodes:
+        node = nodes.pop()
+        nodes += getattr(node, "commands", {}).values()
+        texts += [node.help or "", *(getattr(parameter, "help", "") or "" for parameter in node.params)]
+    assert len(texts) > 50
+    assert not [text for text in texts if re.search(r"(?<!\\)\[[a-z][a-z._]*\]", text)]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("tutorial", TUTORIALS, ids=[path.stem for path in TUTORIALS])
 def test_tutorials_run_as_written(tutorial: Path, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def train(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train candidates on labelled transactions and seal the best as fintech/fraud."""
+    """Choose a recipe on labelled transactions, train it, and seal it as fintech/fraud."""
     _start(quiet=quiet, verbose=verbose)
     from quatrain.core.config import load
     from quatrain.fintech.train.config import TrainConfig
@@ -195,7 +195,7 @@ def generate(
     overrides: Overrides = None,
     json: Json = False,
 ) -> None:
-    """Write SYNTHETIC labelled transactions; --set takes [fintech.simulator] or [fintech.hard_simulator]."""
+    """Write SYNTHETIC labelled transactions; --set changes the world."""
     _start()
     from quatrain.core.config import load
     from quatrain.core.errors import UsageError
@@ -268,7 +268,7 @@ def validate(data: Data = None, columns: Columns = None, json: Json = False) -> 
 @data_app.command("tokenise")
 def tokenise(
     data: Annotated[Path, typer.Option("--data", help="The CSV or Parquet file.")],
-    columns: Annotated[Path, typer.Option("--columns", help='columns.toml with [pan] columns = ["card_number"].')],
+    columns: Annotated[Path, typer.Option("--columns", help='columns.toml with \\[pan] columns = ["card_number"].')],
     out: Annotated[Path, typer.Option("--out", help="The file to write, in the same format.")],
     json: Json = False,
 ) -> None:

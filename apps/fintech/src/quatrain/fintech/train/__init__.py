@@ -1,1 +1,1 @@
-"""Training: candidates chosen on validation, the test read once, the champion sealed and published."""
+"""Training: a recipe chosen on validation, the test read once, the champion calibrated, sealed and published."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -655,6 +656,54 @@ def test_a_column_of_card_numbers_refuses_the_file_read_or_not(tmp_path: Path, c
         read(path, parse_columns(ignoring, where="test"))
     if column == "note":
         assert len(read(path, parse_columns({"pan": {"columns": ["note"]}}, where="test"))[0]) == 3
+
+
+CARDS = ["4111111111111111", "5555555555554444", "378282246310005", "6011111111111117", "4222222222222"]
+WRITTEN = st.builds(
+    lambda card, form, text: form(card) + text,
+    st.sampled_from(CARDS),
+    st.sampled_from(
+        [
+            str,
+            lambda card: " ".join(card[i : i + 4] for i in range(0, len(card), 4)),
+            lambda card: "-".join(card[i : i + 4] for i in range(0, len(card), 4)),
+            lambda card: f"00{card}",
+            lambda card: f"{card}.0",
+            lambda card: f"card {card}",
+            lambda card: f"x{card}=2512",
+        ]
+    ),
+    st.sampled_from(["", " ", " ok", "/x"]),
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(planted=st.dictionaries(st.tuples(st.integers(0, 59), st.integers(0, 5)), WRITTEN, max_size=5), tail=WRITTEN)
+def test_no_card_number_leaves_a_file(tmp_path: Path, planted: dict[tuple[int, int], str], tail: str) -> None:
+    """Wherever it stands and however it is written: not in clean rows, not in quarantine, not in an error."""
+    lines = [[f"t{i}", "2026-01-31", f"c{i % 7}", f"m{i % 5}", "1", "0"] for i in range(60)]
+    for (row, column), text in planted.items():
+        lines[row][column] = text
+    content = HEADER + "\n".join(map(",".join, lines)) + f"\nshort,{tail}\n"
+    try:
+        rows, rejected = read(write(tmp_path, content))
+    except BadDataError as error:
+        shown = str(error)
+    else:
+        shown = f"{rows} {rejected}"
+        assert len(rows) + len(rejected) == 61
+    # Digits that stand apart by one or two other signs are one number to whoever reads them.
+    digits = re.sub(r"(?<=[0-9])[ .-]{1,2}(?=[0-9])", "", shown)
+    assert not [card for card in CARDS if card in digits]
+
+
+def test_a_card_number_in_place_of_a_time_is_seen(tmp_path: Path) -> None:
+    """As microseconds it would be a day in 2100."""
+    mapping = parse_columns({"timestamp": {"unit": "us"}}, where="test")
+    times = [str(1_769_846_400_000_000 + i) for i in range(30)] + [CARD]
+    path = write(tmp_path, "timestamp,amount,is_fraud\n" + "".join(f"{time},1,0\n" for time in times))
+    rows, rejected = read(path, mapping)
+    assert (len(rows), rejected) == (30, [(30, "timestamp", "holds a card number", "411111******1111")])
 
 
 def test_a_card_number_in_the_header_refuses_the_file(tmp_path: Path) -> None:

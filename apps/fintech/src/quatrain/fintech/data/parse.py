@@ -33,6 +33,14 @@ class Parsed:
     values: Array
     problems: tuple[tuple[str, Mask], ...] = ()
 
+    @property
+    def is_bad(self) -> Mask:
+        """Which rows have a problem."""
+        is_bad = np.zeros(len(self.values), dtype=bool)
+        for _, mask in self.problems:
+            is_bad |= mask
+        return is_bad
+
 
 def shown(array: Array, index: int) -> str | None:
     """Return the beginning of the raw value, long numbers masked, as it stands in a quarantine file."""

@@ -173,7 +173,7 @@ class _Reader:
         verdict = Verdict(raw, reject)
         for name, column in parsed.items():
             column_name = self._layout.columns.get(name, name)
-            stored = _as_stored(raw.columns.column(column_name), column)
+            stored = self._as_stored(raw.columns.column(column_name), column)
             if stored is not None and name not in self._tokenisers:
                 verdict.add(column_name, ((REASON, self._guard.pans(column_name, stored)),))
             verdict.add(column_name, column.problems)
@@ -213,6 +213,19 @@ class _Reader:
     def _parse_extra(self, name: str, raw: RawBatch) -> Parsed:
         return parse.parse_number(raw.columns.column(name), decimal=self._mapping.csv.decimal, name=name)
 
+    def _as_stored(self, raw: Array, parsed: Parsed) -> Array | None:
+        """Return the values of a column that would be stored and may be card numbers, None where none can."""
+        if pa.types.is_integer(raw.type):
+            return raw
+        if pa.types.is_string(parsed.values.type):
+            return kernels.only(parsed.values, ~parsed.is_bad) if parsed.is_bad.any() else parsed.values
+        if pa.types.is_timestamp(parsed.values.type):
+            return raw if self._mapping.timestamp.unit is not None and kernels.is_text(raw.type) else None
+        if not pa.types.is_floating(parsed.values.type):
+            return None
+        is_exact = float(np.abs(kernels.numbers(parsed.values)).max(initial=0)) < pan.EXACT
+        return parsed.values if is_exact else raw
+
     def _made_ids(self, rows: NDArray[np.int64]) -> Array:
         return kernels.numbered(f"{self._prefix}-", from_numpy(rows), width=9)
 
@@ -229,18 +242,6 @@ def _fitting(mapping: ColumnMap, source: Source) -> ColumnMap:
         pan=PanColumns(columns=listed, key_id=mapping.pan.key_id),
         iso20022=mapping.iso20022,
     )
-
-
-def _as_stored(raw: Array, parsed: Parsed) -> Array | None:
-    """Return the values of a column that would be stored and may be card numbers, None where none can."""
-    if pa.types.is_integer(raw.type):
-        return raw
-    if pa.types.is_string(parsed.values.type):
-        return parsed.values
-    if not pa.types.is_floating(parsed.values.type):
-        return None
-    is_exact = float(np.abs(kernels.numbers(parsed.values)).max(initial=0)) < pan.EXACT
-    return parsed.values if is_exact else raw
 
 
 def _check_unread(source: Source, layout: Layout, mapping: ColumnMap, guard: PanGuard) -> None:

@@ -29,9 +29,9 @@ _HOUR_US = 3.6e9
 _STRIDE = 4
 # Places that one step handles: what they need stays in the fastest cache.
 _BLOCK = 1024
-# Before and after every place in a group.
-_FIRST = np.int32(-1)
-_LAST = np.int32(2**31 - 1)
+# In place of a place: there is none, and after all others.
+_NONE = np.int32(-1)
+_NEVER = np.int32(2**31 - 1)
 
 
 class Groups(NamedTuple):
@@ -209,10 +209,10 @@ def fill_distinct(out: Matrix, groups: Groups, other: Codes, n_others: int, spec
     """Write how many different codes of another column each window holds."""
     order, starts, at_us, _ = groups
     windows_us, places, windows, _ = spec
-    neighbours = _neighbours(order, starts, other, n_others)
-    count = np.empty((len(windows_us), len(order)), dtype=np.int32)
+    following = _following(order, starts, other, n_others)
+    count = np.zeros((len(windows_us), len(order) + 1), dtype=np.int32)
     for w in range(len(windows_us)):
-        _count_distinct(count[w], (starts, at_us), neighbours, windows_us[w])
+        _count_distinct(count[w], (starts, at_us), following, windows_us[w])
     values = np.empty(_BLOCK)
     for begin in range(0, len(order), _BLOCK):
         end = min(begin + _BLOCK, len(order))
@@ -332,38 +332,43 @@ def _since_fraud(values: Floats, seen: Ints, groups: Groups, frauds: Frauds, at:
 
 
 @compiled
-def _neighbours(order: Codes, starts: Ints, other: Codes, n_others: int) -> tuple[Codes, Codes]:
-    """Return, by place, the places of the previous and the next event with the same key and the same other code."""
-    previous = np.empty(len(order), dtype=np.int32)
+def _following(order: Codes, starts: Ints, other: Codes, n_others: int) -> Codes:
+    """Return, by place, where the next event with the same key and the same other code is, _NONE without a code."""
     following = np.empty(len(order), dtype=np.int32)
-    last = np.full(n_others, _FIRST, dtype=np.int32)
+    last = np.full(n_others, _NONE, dtype=np.int32)
     for g in range(len(starts) - 1):
         for k in range(starts[g], starts[g + 1]):
             code = other[order[k]]
-            # An event without a code is never new and never missed.
-            previous[k], following[k] = _LAST, _FIRST
+            following[k] = _NONE
             if code >= 0:
-                previous[k] = last[code] if last[code] >= starts[g] else _FIRST
-                following[k] = _LAST
-                if previous[k] >= 0:
-                    following[previous[k]] = k
+                following[k] = _NEVER
+                if last[code] >= starts[g]:
+                    following[last[code]] = k
                 last[code] = k
-    return previous, following
+    return following
 
 
 @compiled
-def _count_distinct(count: Codes, groups: tuple[Ints, Ints], neighbours: tuple[Codes, Codes], window_us: int) -> None:
-    """Write the different codes in the window that ends at each place.
+def _count_distinct(count: Codes, groups: tuple[Ints, Ints], following: Codes, window_us: int) -> None:
+    """Write the different codes in the window that ends at each place; `count` comes as zeros, one more than places.
 
-    Each step either lets the oldest event go or takes the next one in, without a branch between the two.
+    An event stands for its code from its own place until the code comes again or the event is too old.
     """
     starts, at_us = groups
-    previous, following = neighbours
     for g in range(len(starts) - 1):
-        low, k, n = starts[g], starts[g], 0
-        while k < starts[g + 1]:
-            is_old = at_us[low] <= at_us[k] - window_us
-            n += -(following[low] >= k) if is_old else (previous[k] < low)
-            count[k] = n
-            low += is_old
-            k += not is_old
+        until, end = starts[g], starts[g + 1]
+        for k in range(starts[g], end):
+            edge_us = at_us[k] + window_us
+            is_found = False
+            if until + _STRIDE <= end:
+                moved = until + (at_us[until] < edge_us) + (at_us[until + 1] < edge_us)
+                moved += (at_us[until + 2] < edge_us) + (at_us[until + 3] < edge_us)
+                is_found = moved < until + _STRIDE
+                until = moved
+            while not is_found and until < end and at_us[until] < edge_us:
+                until += 1
+            has_code = following[k] != _NONE
+            count[k] += has_code
+            count[min(following[k], until)] -= has_code
+    for k in range(1, len(count)):
+        count[k] += count[k - 1]

@@ -39,7 +39,7 @@ def fill(out: Matrix, placed: Placed, events: Events, label_delay_us: int) -> No
     groups: dict[tuple[str, ...], Groups] = {}
     for by in dict.fromkeys(feature.by for feature in placed.values()):
         of_key = {place: feature for place, feature in placed.items() if feature.by == by}
-        _fill_key(out, of_key, events, _groups(events, by, groups), label_delay_us)
+        _fill_key(out, of_key, events, (by, _groups(events, by, groups)), label_delay_us)
         _fill_missing(out, of_key, events, by)
 
 
@@ -61,13 +61,14 @@ def _groups(events: Events, by: tuple[str, ...], known: dict[tuple[str, ...], Gr
     return known[by]
 
 
-def _fill_key(out: Matrix, placed: Placed, events: Events, groups: Groups, delay_us: int) -> None:
+def _fill_key(out: Matrix, placed: Placed, events: Events, key: tuple[tuple[str, ...], Groups], delay_us: int) -> None:
+    by, groups = key
     amounts = _spec(placed, kernels.AMOUNT_ORDER)
     if len(amounts.places):
         kernels.fill_amounts(out, groups, amounts, LONGEST_US)
     labels = _spec(placed, kernels.LABEL_ORDER)
     if len(labels.places):
-        frauds = _frauds(events, groups, labels.windows_us, delay_us)
+        frauds = _frauds(events, by, groups, labels.windows_us, delay_us)
         kernels.fill_labels(out, groups, frauds, labels, (delay_us, LONGEST_US))
     for other in dict.fromkeys(f.of for f in placed.values() if f.of is not None):
         distinct = _spec({place: f for place, f in placed.items() if f.of == other}, ("distinct",))
@@ -83,10 +84,8 @@ def _fill_missing(out: Matrix, placed: Placed, events: Events, by: tuple[str, ..
         kernels.fill_missing(out, _codes(events, entity)[0], np.array(list(placed)), values)
 
 
-def _frauds(events: Events, groups: Groups, windows_us: Ints, delay_us: int) -> Frauds:
-    among = np.flatnonzero(events.is_fraud[groups.order])
-    group = np.searchsorted(groups.starts, among, side="right") - 1
-    fraud = groups.order[among].astype(np.int64)
+def _frauds(events: Events, by: tuple[str, ...], groups: Groups, windows_us: Ints, delay_us: int) -> Frauds:
+    fraud, group = _frauds_by_group(events, by, groups)
     at_us, known_us = events.at_us[fraud], events.known_us[fraud]
     # A label that came with the event itself is seen by later events only.
     visible_from = np.maximum(fraud + 1, np.searchsorted(events.at_us, known_us))
@@ -97,6 +96,17 @@ def _frauds(events: Events, groups: Groups, windows_us: Ints, delay_us: int) -> 
         window[:] = window[np.lexsort((window, group))]
     first = np.searchsorted(group, np.arange(len(groups.starts)))
     return Frauds(first, visible_from[by_seen], kernels.running_latest(first, at_us[by_seen]), forgotten_from)
+
+
+def _frauds_by_group(events: Events, by: tuple[str, ...], groups: Groups) -> tuple[Ints, Ints]:
+    """Return the frauds, and the group of each, by group."""
+    if len(by) == 1:
+        fraud = np.flatnonzero(events.is_fraud)
+        group = _codes(events, by[0])[0][fraud]
+        order = np.argsort(group, kind="stable")[(group < 0).sum() :]
+        return fraud[order], group[order].astype(np.int64)
+    among = np.flatnonzero(events.is_fraud[groups.order])
+    return groups.order[among].astype(np.int64), np.searchsorted(groups.starts, among, side="right") - 1
 
 
 def _spec(placed: Placed, kinds: Sequence[str]) -> Spec:

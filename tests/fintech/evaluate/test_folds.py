@@ -209,3 +209,10 @@ def test_train_days_without_frauds_are_refused() -> None:
         BadDataError, match=r"2 train rows of 2024-10-04 to 2024-10-06 hold 0 known frauds.*--train-days"
     ):
         Timeline(rows, delay_days=2).fold(window())
+
+
+def test_test_days_without_rows_are_refused() -> None:
+    """Here the only card that was tested is known to be compromised."""
+    rows = labelled([0.5, 1.5, 5.1], ["a", "b", "a"], [True, False, True])
+    with pytest.raises(BadDataError, match=r"hold no labelled rows to test on, 1 of known compromised cards"):
+        Timeline(rows, delay_days=2).fold(window())

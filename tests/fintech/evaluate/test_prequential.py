@@ -153,6 +153,31 @@ def test_a_short_file_is_refused_with_the_days_it_needs(tmp_path: Path) -> None:
         evaluate(config_for(path))
 
 
+def test_a_last_day_that_was_cut_short_is_noted(data: Path, tmp_path: Path) -> None:
+    """Its Card Precision is low because there is little of it."""
+    table = pq.read_table(data)
+    day = np.asarray(table["timestamp"].cast(pa.int64())) // 86_400_000_000
+    n_last = int((day == day.max()).sum())
+    pq.write_table(table.slice(0, len(table) - n_last * 2 // 3), tmp_path / "b.parquet")
+    found = evaluate(config_for(tmp_path / "b.parquet", features="standard", folds=1))
+    assert len(found["notes"]) == 1
+    assert "was the export cut short?" in found["notes"][0]
+
+
+def test_no_frauds_to_choose_on_is_said(data: Path, tmp_path: Path) -> None:
+    """With the dates; an honest weekday has none in a small file."""
+    table = pq.read_table(data)
+    day = np.asarray(table["timestamp"].cast(pa.int64())) // 86_400_000_000
+    day -= day.min()
+    label = np.asarray(table["is_fraud"]) & ~((day >= 32) & (day < 42))
+    with pytest.raises(BadDataError, match=r"no frauds to choose on from 2018-05-03 to 2018-05-07"):
+        evaluate(
+            config_for(
+                changed(data, tmp_path / "b.parquet", is_fraud=from_numpy(label)), folds=1, train_days=14, delay_days=8
+            )
+        )
+
+
 def test_standard_features_alone_on_demand(data: Path) -> None:
     """One recipe row, on the handbook's inputs; a budget in transactions a day."""
     found = evaluate(config_for(data, features="standard", alerts_per_day=5, folds=1))

@@ -40,7 +40,8 @@ class EvaluateConfig(Config):
     alerts_per_day: int | None = Field(default=None, ge=1)
     cards_per_day: int = Field(default=100, ge=1)
     n_resamples: int = Field(default=500, ge=10)
-    # Neighbouring days that the bootstrap draws together, where a wave of fraud lasts for days.
+    # Neighbouring days that the bootstrap draws together, for data where a wave of fraud makes them alike. On
+    # handbook-like data they are not: the daily AP of 129 days correlates with the next days' by .08 at most.
     block_days: int = Field(default=1, ge=1)
     max_bad_ratio: float = Field(default=0.05, ge=0, le=1)
     seed: int = Field(default=0, ge=0)

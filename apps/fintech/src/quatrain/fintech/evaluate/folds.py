@@ -69,6 +69,12 @@ class Timeline:
                 f"hold {int(y_train.sum())} known frauds: nothing can be learned from them; give longer --train-days"
             )
         kept, removed, n_cards = self._test_rows(window)
+        if not len(kept):
+            dates = window.to_dict()
+            raise BadDataError(
+                f"{dates['test_from']} to {dates['test_to']} hold no labelled rows to test on, "
+                f"{removed} of known compromised cards apart; give longer --test-days"
+            )
         return Fold(
             window=window,
             train=train,

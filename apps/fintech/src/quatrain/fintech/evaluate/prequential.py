@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quatrain.core.errors import BadDataError
 from quatrain.core.inference import Model, load_model
 from quatrain.fintech.data.columns import ColumnMap
 from quatrain.fintech.data.named import TASK, NamedData, find_data
@@ -23,7 +24,7 @@ from quatrain.fintech.evaluate.folds import Fold, Timeline
 from quatrain.fintech.evaluate.leaks import find_leaks
 from quatrain.fintech.evaluate.protocol import Protocol
 from quatrain.fintech.evaluate.sealed import predict, sealed_delay_us, warn_of_known_rows
-from quatrain.fintech.evaluate.windows import Plan, plan
+from quatrain.fintech.evaluate.windows import Plan, day_text, plan
 from quatrain.fintech.features.build import build
 from quatrain.fintech.features.names import History, extra_names, feature_names
 from quatrain.fintech.features.row import DAY_US
@@ -35,6 +36,8 @@ from quatrain.fintech.models.calibration import apply, fit_calibration
 
 _LOG = logging.getLogger(__name__)
 _BUDGET = 0.001
+# A last day with a smaller share than this of the usual rows was cut short.
+_PART_OF_A_DAY = 0.5
 _NO_CARDS = (
     "no row names a customer: cards known to be compromised cannot be removed from the tests, "
     "and Card Precision is not defined"
@@ -88,7 +91,7 @@ def evaluate_folds(config: EvaluateConfig) -> dict[str, Any]:
     data that is too short, saying how many days are needed.
     """
     material = _material(config)
-    notes = [_NO_CARDS] if material.timeline.customer is None else []
+    notes = list(_notes(material))
     for note in notes:
         _LOG.warning(note)
     budget = config.alert_budget or _sealed_budget(material.model) or _BUDGET
@@ -127,12 +130,24 @@ def _material(config: EvaluateConfig) -> Material:
     data = find_data(config.data, columns=config.columns, default=sealed)
     extras = extra_names(model.manifest.inputs[0].columns) if model else None
     labelled = load_labelled(data.path, data.mapping, extras=extras, max_bad_ratio=config.max_bad_ratio)
+    if not len(labelled):
+        raise BadDataError(f"{data.path.name} has no good row to learn from or to test on")
     timeline = Timeline(labelled, delay_days=config.shape.delay_days)
     days = plan(int(timeline.day[0]), int(timeline.day[-1]), config.shape, folds=config.n_folds, chooses=model is None)
     folds = tuple(timeline.fold(window) for window in days.test)
     for fold in folds:
         _LOG.info("fold %s", fold.to_dict())
     return Material(data=data, labelled=labelled, timeline=timeline, plan=days, folds=folds, model=model)
+
+
+def _notes(material: Material) -> Iterator[str]:
+    """Yield what a reader of the table should know."""
+    if material.timeline.customer is None:
+        yield _NO_CARDS
+    n_rows = np.bincount(material.timeline.day - material.timeline.day[0])
+    if n_rows[-1] < _PART_OF_A_DAY * np.median(n_rows):
+        day = day_text(int(material.timeline.day[-1]))
+        yield f"the last day, {day}, holds {n_rows[-1]:,} rows, fewer than half of the usual: was the export cut short?"
 
 
 def _contenders(config: EvaluateConfig, material: Material) -> Iterator[Contender]:
@@ -154,8 +169,11 @@ def _contenders(config: EvaluateConfig, material: Material) -> Iterator[Contende
 
 def _recipe(name: str, names: tuple[str, ...], x: X, config: EvaluateConfig, material: Material) -> Contender:
     """Return the recipe: chosen on the validation folds, calibrated on the latest of them."""
-    valid = [material.timeline.fold(window) for window in material.plan.valid]
     label = material.timeline.label
+    valid = [fold for window in material.plan.valid if label[(fold := material.timeline.fold(window)).test].any()]
+    if not valid:
+        dates = material.plan.valid[0].to_dict()["test_from"], material.plan.valid[-1].to_dict()["test_to"]
+        raise BadDataError(f"there are no frauds to choose on from {dates[0]} to {dates[1]}; give longer --test-days")
     folds = [
         recipes.Fold(x_train=x[f.train], y_train=f.y_train, x_valid=x[f.test], y_valid=label[f.test]) for f in valid
     ]

@@ -32,7 +32,7 @@ def write_card(
     rate, calibration = decision["alert_rate"], decision["calibration"]
     return f"""# Card fraud
 {synthetic}
-Gives each card transaction a score, a calibrated probability of fraud and an interval for it; transactions whose
+Gives each card transaction a score, a calibrated probability of fraud and bounds for it; transactions whose
 score is at or above the threshold become alerts for a person.
 
 ## Data
@@ -66,8 +66,9 @@ was set on; of the next {rate["horizon_days"]} days {rate["low"]:.2%} to {rate["
 are alike. Reasons compare each thing about a transaction with its median over legitimate ones.
 
 The probability is the score after {calibration["method"]} calibration on {calibration["n"]:,} validation rows with
-{calibration["n_frauds"]:,} frauds; low and high are the Venn-ABERS interval. Where the share of frauds changes,
-probabilities are off in proportion; the ranking is not.
+{calibration["n_frauds"]:,} frauds; low and high are what Venn-ABERS predicts if the transaction is legitimate, and if
+it is fraud: their distance says how much that one label would matter, and is no confidence interval. Where the share of
+frauds changes, probabilities are off in proportion; the ranking is not.
 
 ## Intended use
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,13 @@ from quatrain.core import export
 from quatrain.core.inference import open_session
 from quatrain.fintech.features.row import DAY_US
 from quatrain.fintech.metrics.scored import Floats, Ints
-from quatrain.fintech.models.calibration import Calibration, calibrated, fit_calibration
+from quatrain.fintech.models.calibration import (
+    Calibration,
+    at_base_rate,
+    base_rate_of,
+    calibrated,
+    fit_calibration,
+)
 from quatrain.fintech.models.recipe import Exported, Recipe, fit
 from quatrain.fintech.models.thresholds import AlertThreshold, threshold_from_unlabelled
 from quatrain.fintech.train.config import TrainConfig
@@ -58,7 +64,8 @@ def make_champion(config: TrainConfig, material: Material, recipe: Recipe) -> Ch
 
     Calibration comes from the latest matured rows as scored by a trial that had not seen them. The
     threshold comes from the rows that still wait for their labels: new to the final model, and a
-    budget needs no labels. Where there are too few of them, from the trial's scores.
+    budget needs no labels; they also tell whether the share of frauds has changed. Where there are
+    too few of them, both stay as the trial has them.
     """
     fold = material.folds[-1]
     trial = fit(recipe, fold.x_train, fold.y_train, seed=config.seed)
@@ -80,18 +87,30 @@ def make_champion(config: TrainConfig, material: Material, recipe: Recipe) -> Ch
         threshold=_threshold(config, valid_score.astype(np.float32), valid_days),
         valid_score=valid_score,
     )
-    return _with_current_threshold(config, material, champion)
+    return _brought_up_to_date(config, material, champion)
 
 
-def _with_current_threshold(config: TrainConfig, material: Material, champion: Champion) -> Champion:
+def _brought_up_to_date(config: TrainConfig, material: Material, champion: Champion) -> Champion:
+    """Return the champion with threshold and share of frauds as the rows that wait for their labels have them."""
     waiting = material.split.waiting
     n_rows = waiting.stop - waiting.start
     if config.alert_budget * n_rows < _LEAST_ALERTS:
         _LOG.info("the threshold is the trial's: only %d rows wait for their labels", n_rows)
         return champion
+    score = champion.predict(material.x[waiting])["score"]
+    calibration = champion.calibration
+    base_rate = base_rate_of(calibration, score)
+    # Scores that hardly tell frauds apart put the share at its limits, which no data has.
+    if 0 < base_rate.rate < 1 and base_rate.excludes(calibration.base_rate):
+        _LOG.info("the share of frauds went from %.4f to %.4f", calibration.base_rate, base_rate.rate)
+        calibration = at_base_rate(calibration, base_rate.rate)
     days = np.asarray(material.labelled.timestamp_us[waiting] // DAY_US)
-    threshold = _threshold(config, champion.predict(material.x[waiting])["score"], days)
-    return Champion(**{**vars(champion), "threshold": threshold})
+    return replace(
+        champion,
+        calibration=calibration,
+        onnx=calibrated(champion.exported.onnx, calibration),
+        threshold=_threshold(config, score, days),
+    )
 
 
 def _threshold(config: TrainConfig, score: Floats32, days: Ints) -> AlertThreshold:

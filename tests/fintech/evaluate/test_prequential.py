@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from numpy.typing import NDArray
 from tests.fintech.conftest import Trained, write_world
 
 from quatrain.core.errors import BadDataError
@@ -18,6 +19,7 @@ from quatrain.fintech.data.arrays import from_numpy
 from quatrain.fintech.evaluate.config import EvaluateConfig
 from quatrain.fintech.evaluate.run import evaluate
 from quatrain.fintech.evaluate.text import notes_of, shown_rows
+from quatrain.fintech.features.build import build
 from quatrain.fintech.features.names import STANDARD
 
 BASELINES = ["logistic regression", "random forest", "lightgbm default"]
@@ -120,19 +122,41 @@ def test_the_future_changes_nothing_before_it(data: Path, document: dict[str, An
     assert all(one[1] != two[1] for one, two in zip(first, second, strict=True))
 
 
-def test_labels_that_are_not_known_yet_change_nothing(data: Path, document: dict[str, Any], tmp_path: Path) -> None:
-    """What was fraud between the train days of the last fold and its test shows in no score: only cards removed."""
+def with_other_labels_on_the_last_day(data: Path, target: Path) -> Path:
+    """Write the file with every label of its last day reversed: none of them is known in any fold."""
     table = pq.read_table(data)
     day = np.asarray(table["timestamp"].cast(pa.int64())) // 86_400_000_000
     label = np.asarray(table["is_fraud"])
-    # The last test days themselves: known after the test, whatever they say.
-    last = day == day.max()
-    flipped = from_numpy(np.where(last, ~label, label))
-    other = evaluate(config_for(changed(data, tmp_path / "b.parquet", is_fraud=flipped)))
-    # Thresholds, and so alert rates, depend on scores only.
-    for one, two in zip(document["rows"], other["rows"], strict=True):
-        assert [fold["alert_rate"] for fold in one["folds"]] == [fold["alert_rate"] for fold in two["folds"]]
-        assert one["folds"][1]["ap"] != two["folds"][1]["ap"]
+    return changed(data, target, is_fraud=from_numpy(np.where(day == day.max(), ~label, label)))
+
+
+def alert_rates(document: dict[str, Any]) -> list[list[float]]:
+    """Return each model's, which depend on its scores and on no label of the test."""
+    return [[fold["alert_rate"] for fold in row["folds"]] for row in document["rows"]]
+
+
+def test_labels_that_are_not_known_yet_change_no_score(data: Path, document: dict[str, Any], tmp_path: Path) -> None:
+    """The measures change, for the labels are other ones; what the models said does not."""
+    other = evaluate(config_for(with_other_labels_on_the_last_day(data, tmp_path / "b.parquet")))
+    assert alert_rates(document) == alert_rates(other)
+    assert all(
+        one["folds"][1]["ap"] != two["folds"][1]["ap"] for one, two in zip(document["rows"], other["rows"], strict=True)
+    )
+
+
+def test_a_feature_that_knows_labels_at_once_would_be_caught(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The test before this one is no formality: features without the delay do not pass it."""
+
+    def hasty(rows: pa.Table, names: tuple[str, ...], *, label_delay_us: int) -> NDArray[np.float32]:
+        del label_delay_us
+        return build(rows, names, label_delay_us=0)
+
+    monkeypatch.setattr("quatrain.fintech.evaluate.prequential.build", hasty)
+    first = evaluate(config_for(data))
+    other = evaluate(config_for(with_other_labels_on_the_last_day(data, tmp_path / "b.parquet")))
+    assert alert_rates(first) != alert_rates(other)
 
 
 def test_without_customers_it_goes_on_and_says_so(data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

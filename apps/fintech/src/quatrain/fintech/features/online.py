@@ -41,8 +41,11 @@ class OnlineFeatures:
     transaction may come up to `lateness_us` after one with a later timestamp and still get its
     exact features; the state holds the events of that much more than the horizon. Its clock is the
     latest timestamp that came: whoever calls it checks timestamps against a clock of their own,
-    since one from the far future would make all others too late. One thread at a time may use it. It makes no reference cycles: a service that must answer within a millisecond
-    can turn Python's cyclic collector off (`gc.disable()`), whose pauses grow with the state.
+    since one from the far future would make all others too late.
+
+    One thread at a time may use it. It makes no reference cycles: a service that must answer within
+    a millisecond can turn Python's cyclic collector off (`gc.disable()`), whose pauses grow with
+    the state.
     """
 
     def __init__(

@@ -273,6 +273,8 @@ OUTSIDE = '<!DOCTYPE Document SYSTEM "file:///etc/hostname">'
         (GOOD.replace("<TxId>", "<x>" * 70 + "</x>" * 70 + "<TxId>"), "nests elements deeper than 64"),
         ("transaction_id,timestamp,amount\n", "cannot be read to its end: .*line 1"),
         ("\x00\x01", "cannot be read to its end"),
+        (GOOD.replace("UTF-8", "UvF-8"), "names an encoding that cannot be read: unknown encoding: UvF-8"),
+        (GOOD.replace("UTF-8", "shift_jis"), "names an encoding that cannot be read"),
         (message(PACS[1]), "has a header but no readable rows"),
         (message(PACS[1], pacs_transfer(), n=2), r"says that it holds 2 transactions \(NbOfTxs\) and holds 1"),
         (message(PACS[1], pacs_transfer(), n=0), None),

@@ -150,7 +150,7 @@ def test_other_texts_hold_none(text: str) -> None:
 
 
 def test_every_type_that_can_hold_a_number_is_looked_at() -> None:
-    """Numbers, decimals, bytes and dictionaries; nested and time columns hold none."""
+    """Numbers, decimals, bytes, dictionaries and what is nested; columns of times hold none."""
     number = 4111111111111111
     assert pans_in(number, None, -number, 5) == [number, number]
     assert pans_in(number, kind=pa.uint64()) == [number]
@@ -159,7 +159,12 @@ def test_every_type_that_can_hold_a_number_is_looked_at() -> None:
     assert pans_in(str(number).encode()) == [number]
     dictionary = pa.array([str(number), "x"]).dictionary_encode()
     assert pan.find(dictionary).numbers.tolist() == [number]
-    assert pan.find(pa.array([[number]])).numbers.tolist() == []
+    nested = pa.array([None, [], [{"a": 1.0, "b": "x"}], [{"a": 0.5, "b": "x"}, {"a": 2.0, "b": f"y {number}"}]]).slice(
+        1
+    )
+    assert (pan.find(nested).rows.tolist(), pan.find(nested).numbers.tolist()) == ([2], [number])
+    mapped = pa.array([None, [("k", 7)], [("k", number), (f"{number}", None)]], pa.map_(pa.string(), pa.int64()))
+    assert pan.find(mapped).rows.tolist() == [2, 2]
     assert pan.find(pa.array([number], pa.timestamp("us"))).numbers.tolist() == []
 
 

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from quatrain.core.errors import BadDataError
-from quatrain.fintech.data.pan_guard import PanGuard
+from quatrain.fintech.data.pan_guard import PanGuard, as_written
 
 Integers = NDArray[np.int64]
 
@@ -157,6 +157,30 @@ def test_accounts_are_no_cards() -> None:
     assert verdict(ibans[:15]) == 0
     assert verdict(ibans) == 0
     assert verdict([*ibans, "4111111111111111"]) == 1
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([["x", "4111111111111111"]]),
+        pa.array([{"card": 4111111111111111}]),
+        pa.array([[("card", "4111 1111 1111 1111")]], pa.map_(pa.string(), pa.string())),
+        pa.array([b"4111111111111111"], pa.binary(16)),
+        pa.array([b"\xff 4111111111111111"]),
+        pa.array([" 4111111111111111 "], pa.large_string()),
+    ],
+)
+def test_columns_that_nobody_parses_are_looked_at_in_every_type(values: pa.Array[Any]) -> None:
+    """Nested ones, bytes that are no text, other layouts of text."""
+    with pytest.raises(BadDataError, match="holds card numbers"):
+        PanGuard("a.parquet").pans("x", as_written(values))
+
+
+def test_decimal_numbers_that_nobody_parses_are_no_cards() -> None:
+    """A float as text, as CSV has it, and a nested null."""
+    texts = pa.array([str(value) for value in np.random.default_rng(0).normal(size=50)])
+    assert not PanGuard("a.csv").pans("x", as_written(texts)).any()
+    assert not PanGuard("a.csv").pans("x", as_written(pa.array([None, ["x"]]))).any()
 
 
 def test_nulls_do_not_count() -> None:

@@ -261,6 +261,13 @@ def test_encodings_are_recognised_or_named(tmp_path: Path) -> None:
     assert rows[0]["customer_id"] == "Zoë"
 
 
+def test_an_encoding_that_cannot_be_meets_words(tmp_path: Path) -> None:
+    """A codec may refuse a file as a whole, as UTF-16 does without a byte order mark."""
+    path = write(tmp_path, HEADER + GOOD)
+    with pytest.raises(BadDataError, match=r"day.csv has another encoding than \[csv\] says.*UTF-16 stream"):
+        read(path, parse_columns({"csv": {"encoding": "utf-16"}}, where="test"))
+
+
 def test_a_european_dialect_is_read(tmp_path: Path) -> None:
     """Semicolons and decimal commas."""
     mapping = parse_columns({"csv": {"delimiter": ";", "decimal": ","}}, where="test")
@@ -475,6 +482,26 @@ def test_what_is_no_table_is_refused(tmp_path: Path, name: str, content: bytes, 
     """The whole file is refused, with a reason that a person understands."""
     with pytest.raises(BadDataError, match=message):
         read(write(tmp_path, content, name))
+
+
+def test_text_that_is_none_costs_its_row(tmp_path: Path) -> None:
+    """A Parquet column may say that it is text and hold other bytes."""
+    raw = pa.array([b"c1", b"\xff 4111-1111", b"c3"])
+    table = {"timestamp": ["2026-01-31"] * 3, "amount": [1.0] * 3, "is_fraud": [0] * 3}
+    pq.write_table(pa.table(table | {"customer_id": raw.view(pa.string())}), tmp_path / "a.parquet")
+    rows, rejected = read(tmp_path / "a.parquet")
+    assert [row["customer_id"] for row in rows] == ["c1", "c3"]
+    assert [(row, reason) for row, _, reason, _ in rejected] == [(1, "not text in the file's encoding")]
+
+
+def test_a_rejected_time_is_shown_to_the_nanosecond(tmp_path: Path) -> None:
+    """Python's datetimes end at microseconds."""
+    table = {"timestamp": pa.array([1, 1], pa.timestamp("ns")), "amount": [1.0, 1.0], "is_fraud": [0, 0]}
+    late = pa.array([1, 0], pa.timestamp("ns"))
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table(table | {"timestamp": pa.array([10**12 + 1] * 2, late.type), "labelled_at": late}), path)
+    _, rejected = read(path)
+    assert [value for *_, value in rejected] == ["1970-01-01 00:00:00.000000001", "1970-01-01 00:00:00.000000000"]
 
 
 def test_a_damaged_page_refuses_the_file(tmp_path: Path) -> None:

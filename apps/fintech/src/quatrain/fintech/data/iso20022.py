@@ -88,6 +88,8 @@ def read_transfers(path: Path) -> Iterator[list[Transfer]]:
                 raise BadDataError(
                     f"{path.name} cannot be read to its end: {reason} in line {error.lineno}; was it cut short?"
                 ) from error
+            except (LookupError, ValueError) as error:
+                raise BadDataError(f"{path.name} names an encoding that cannot be read: {error}") from error
             transfers = messages.take()
             if transfers:
                 yield transfers

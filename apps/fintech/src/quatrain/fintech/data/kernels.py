@@ -82,7 +82,7 @@ def numbered(prefix: str, values: Array, *, width: int) -> Array:
 
 def text(array: Array) -> Array:
     """Return trimmed strings, null where empty and where bytes could not be decoded (see `undecodable`)."""
-    strings = _decoded(array)
+    strings = decoded(array)
     trimmed: Array = pc.utf8_trim_whitespace(strings)
     return only(trimmed, (numbers(pc.binary_length(trimmed)) > 0) & ~undecodable(strings))
 
@@ -91,7 +91,7 @@ def undecodable(array: Array) -> Mask:
     """Return the rows that hold bytes outside the file's encoding."""
     if not is_text(array.type):
         return np.zeros(len(array), dtype=bool)
-    return mask(pc.match_substring(_decoded(array), REPLACEMENT))
+    return mask(pc.match_substring(decoded(array), REPLACEMENT))
 
 
 def cast_each(strings: Array, cast: Callable[[Array], Array]) -> Array:
@@ -105,7 +105,8 @@ def cast_each(strings: Array, cast: Callable[[Array], Array]) -> Array:
     return pa.concat_arrays([cast_each(strings.slice(0, half), cast), cast_each(strings.slice(half), cast)])
 
 
-def _decoded(array: Array) -> Array:
+def decoded(array: Array) -> Array:
+    """Return text or bytes as strings; bytes that are no character come out as U+FFFD."""
     if isinstance(array.type, pa.DictionaryType):
         array = array.cast(array.type.value_type)
     try:

@@ -69,7 +69,7 @@ _BETWEEN_RE2 = r"[ \-._/\x{A0}\x{2010}-\x{2015}]{0,2}"
 _RUN_RE2 = rf"[0-9](?:{_BETWEEN_RE2}[0-9]){{{_SHORTEST - 1}}}"
 _WHOLE_RE2 = rf"^[0-9](?:{_BETWEEN_RE2}[0-9]){{{_SHORTEST - 1},{_LONGEST - 1}}}$"
 _MANY_GROUPS_RE2 = "(?:[0-9]+[^0-9]+){4}[0-9]"
-_FRACTION_RE2 = "^[+-]?[0-9]{0,12}[.,][0-9]+(?:[eE][+-]?[0-9]+)?$"
+_FRACTION_RE2 = r"^\s*[+-]?[0-9]{0,12}[.,][0-9]+(?:[eE][+-]?[0-9]+)?\s*$"
 _UUID_RE2 = "^[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 _OTHER_RE2 = "[A-Z]{2} ?[0-9]{2} ?[0-9A-Z]{4}|[0-9a-fA-F]{24}|[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-"
 _DIGITS_RE2 = rf"^[^0-9]*[0-9]{{{_SHORTEST},}}[^0-9]*$"
@@ -143,13 +143,15 @@ def find(array: Array) -> Found:
         return _of_numbers(np.where(is_exact, floats, 0).astype(np.uint64))
     if pa.types.is_decimal(array.type):
         return _of_text(array.cast(pa.string()))
+    if pa.types.is_fixed_size_binary(array.type):
+        array = array.cast(pa.binary())
     if kernels.is_text(array.type):
-        return _of_text(array if pa.types.is_string(array.type) else kernels.text(array))
-    return _NOTHING
+        return _of_text(kernels.decoded(array))
+    return _joined([(rows, find(leaf)) for rows, leaf in _inside(array)])
 
 
 def without_fractions(strings: Array) -> Array:
-    """Return trimmed strings, null where one is a decimal number: its fraction has as many digits as a card."""
+    """Return strings, null where one is a decimal number: its fraction has as many digits as a card."""
     return kernels.only(strings, ~kernels.matches(strings, _FRACTION_RE2))
 
 
@@ -205,10 +207,30 @@ def _of_text(strings: Array) -> Found:
     rows, texts = np.flatnonzero(has_run), strings.filter(from_numpy(has_run))
     parts = [(np.flatnonzero(is_bare), _of_numbers(kernels.numbers(bare))), (rows, _together(texts))]
     parts += _in_groups(rows, texts)
+    return _joined(parts)
+
+
+def _joined(parts: Sequence[tuple[Rows, Found]]) -> Found:
+    """Return what was found in parts of a column, given the rows of each part."""
+    if not parts:
+        return _NOTHING
     return Found(
-        rows=np.concatenate([of[found.rows] for of, found in parts]),
+        rows=np.concatenate([rows[found.rows] for rows, found in parts]),
         numbers=np.concatenate([found.numbers for _, found in parts]),
     )
+
+
+def _inside(array: Array) -> Iterator[tuple[Rows, Array]]:
+    """Yield what lists, structures and maps hold, with the rows that it belongs to."""
+    if isinstance(array.type, pa.MapType):
+        pair = pa.struct([("key", array.type.key_type), ("value", array.type.item_type)])
+        array = array.cast(pa.list_(pair))
+    if pa.types.is_struct(array.type):
+        for place in range(array.type.num_fields):
+            yield np.arange(len(array)), kernels.pc.struct_field(array, [place])
+    elif pa.types.is_list(array.type) or pa.types.is_large_list(array.type) or pa.types.is_fixed_size_list(array.type):
+        parents = kernels.numbers(kernels.pc.list_parent_indices(array)).astype(np.int64)
+        yield parents, kernels.pc.list_flatten(array)
 
 
 def _together(strings: Array) -> Found:

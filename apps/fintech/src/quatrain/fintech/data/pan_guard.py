@@ -27,8 +27,6 @@ _DEVIATIONS = 5.0
 # are long numbers, and where few are, of those that begin like a card's.
 _FAILING_IF_MOST = 9
 _FAILING_IF_FEW = 20
-# Characters of an example in an error.
-_SHOWN = 60
 
 
 @dataclass
@@ -65,12 +63,12 @@ class PanGuard:
             seen.has_own_numbers = _shows_own_numbers(pan.without_other_ids(array, found), shaped, n_values)
         if seen.has_own_numbers and _is_chance(shaped):
             return mask
-        rows = pan.different(_passing(shaped).rows)
+        cards = _passing(shaped)
+        rows = pan.different(cards.rows)
         mask[rows] = True
         seen.n_pans += len(rows)
         if seen.n_pans > _REFUSED_SHARE * seen.n_values:
-            example = pan.masked(str(array[int(rows[0])].as_py()))[:_SHOWN]
-            raise BadDataError(self._refusal(column, seen, example))
+            raise BadDataError(self._refusal(column, seen, pan.masked(str(cards.numbers[0]))))
         return mask
 
     def _refusal(self, column: str, seen: _Seen, example: str) -> str:
@@ -84,7 +82,7 @@ class PanGuard:
 
 def as_written(array: Array) -> Array:
     """Return what to look at in a column that nobody parsed: text without decimal numbers, other types as they are."""
-    return pan.without_fractions(kernels.text(array)) if kernels.is_text(array.type) else array
+    return pan.without_fractions(kernels.decoded(array)) if kernels.is_text(array.type) else array
 
 
 def _passing(found: pan.Found) -> pan.Found:

@@ -44,7 +44,9 @@ class Parsed:
 
 def shown(array: Array, index: int) -> str | None:
     """Return the beginning of the raw value, long numbers masked, as it stands in a quarantine file."""
-    value = array[index].as_py()
+    cell = array.slice(index, 1)
+    # Nanoseconds are no Python datetime.
+    value = (cell.cast(pa.string()) if pa.types.is_timestamp(array.type) else cell)[0].as_py()
     if isinstance(value, bytes):
         value = value.decode("utf-8", errors="replace")
     return None if value is None else masked(str(value))[:_SHOWN]

@@ -93,7 +93,8 @@ class Source:
         first = 0
         with pq.ParquetFile(self.path) as file:
             for batch in file.iter_batches(_PARQUET_ROWS, columns=list(names), use_threads=False):
-                yield RawBatch(rows=np.arange(first, first + len(batch)), columns=batch.select(list(names)))
+                columns = _decodable(batch.select(list(names)))
+                yield RawBatch(rows=np.arange(first, first + len(batch)), columns=columns)
                 first += len(batch)
 
     def _csv(self, names: Sequence[str], reject: Reject | None) -> Iterator[RawBatch]:
@@ -155,6 +156,17 @@ def _schema(path: Path, kind: Kind, csv_format: CsvFormat) -> pa.Schema:
             return _csv_schema(path, csv_format)
         case "iso20022":
             return pa.schema([(name, pa.string()) for name in _MESSAGE_COLUMNS])
+
+
+def _decodable(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return the batch, its text as bytes where some of it is none: then only the rows that hold it are bad."""
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid:
+        fields = [field.with_type(pa.binary()) if pa.types.is_string(field.type) else field for field in batch.schema]
+        batch = batch.cast(pa.schema(fields))
+        batch.validate(full=True)
+    return batch
 
 
 def _batch(transfers: Sequence[Transfer], names: Sequence[str]) -> RawBatch:
@@ -235,6 +247,8 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise BadDataError(f"{path} does not exist") from error
+    except UnicodeError as error:
+        raise BadDataError(f"{path.name} has another encoding than [csv] says in columns.toml: {error}") from error
     except (pa.ArrowException, OSError) as error:
         text = masked(str(error).partition("\n")[0])[:300]
         if "straddling" in text:

@@ -197,7 +197,9 @@ class _TableFile:
         self._waiting: list[pa.Table] = []
         self._n_waiting = 0
         try:
-            self._writer = pq.ParquetWriter(str(self._part), schema, compression="zstd")
+            # Of texts only: a dictionary of numbers that hardly repeat costs time and saves nothing.
+            texts: Any = [field.name for field in schema if pa.types.is_string(field.type)] or False
+            self._writer = pq.ParquetWriter(str(self._part), schema, compression="zstd", use_dictionary=texts)
         except BaseException:
             # Nobody has this object yet, so nobody else would remove the file.
             _remove(self._part)

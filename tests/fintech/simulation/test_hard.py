@@ -228,7 +228,7 @@ def test_labels_are_missing_wrong_and_denied_at_the_configured_rates(made: Made)
     found, kind = made.simulation.outcomes, made.simulation.events.kind
     is_null = np.array([label is None for label in made.table["is_fraud"].to_pylist()])
     np.testing.assert_array_equal(is_null, ~found.is_labelled)
-    assert is_null.mean() == pytest.approx(WORLD.lost_labels, rel=0.3)
+    assert is_null.mean() == pytest.approx(WORLD.lost_labels, rel=0.5)
     # Campaigns fall on few senders' days: of the days that hold a fraud, no more are lost than of all.
     places = made.simulation.world.places
     day = (made.simulation.events.at_s // DAY_S).astype(np.int64)

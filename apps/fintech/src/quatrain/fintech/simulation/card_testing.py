@@ -16,7 +16,7 @@ _HOUR_S = 3_600.0
 _DAY_S = 24 * _HOUR_S
 # All numbers below are assumed. Cards per campaign: median, spread of the logarithm, and bounds.
 _CARDS, _CARDS_SIGMA, _CARDS_LEAST, _CARDS_MOST = 14.0, 0.9, 3, 300
-_NEW_SHARE = 0.6
+_NEW_SHARE = 0.5
 # A burst takes hours, a distributed campaign days.
 _BURST_H, _DISTRIBUTED_H = 2.5, 60.0
 _CARDS_PER_DEVICE, _CARDS_PER_DEVICE_NEW = 20, 2

@@ -77,14 +77,14 @@ class HardConfig(Config):
     closed_after_days: float = Field(default=120, ge=0)
 
     # Share of cases that nobody ever reports, by type (assumed; tiny amounts and mules go unseen).
-    unreported_card_testing: float = Field(default=0.12, ge=0, le=1)
+    unreported_card_testing: float = Field(default=0.06, ge=0, le=1)
     unreported_account_takeover: float = Field(default=0.04, ge=0, le=1)
     unreported_merchant_compromise: float = Field(default=0.06, ge=0, le=1)
-    unreported_mule_ring: float = Field(default=0.25, ge=0, le=1)
+    unreported_mule_ring: float = Field(default=0.2, ge=0, le=1)
     unreported_lost_card: float = Field(default=0.04, ge=0, le=1)
     unreported_first_party: float = Field(default=0.3, ge=0, le=1)
     # Share of a reported case's rows below `tiny_amount` that its owner overlooks (assumed).
-    overlooked_tiny: float = Field(default=0.25, ge=0, le=1)
+    overlooked_tiny: float = Field(default=0.12, ge=0, le=1)
     # In currency units.
     tiny_amount: float = Field(default=5.0, ge=0)
     # Legitimate online purchases disputed as fraud, per reported fraud (assumed: chargeback abuse is a few per cent).

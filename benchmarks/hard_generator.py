@@ -171,7 +171,8 @@ def _test(world: _World, x: NDArray[np.float32], start: int) -> tuple[NDArray[np
 
 
 def _mean(folds: list[dict[str, float]], name: str) -> float:
-    return float(np.mean([fold[name] for fold in folds if name in fold]))
+    found = [fold[name] for fold in folds if name in fold]
+    return float(np.mean(found)) if found else float("nan")
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ _FAMILIES: Mapping[str, str] = {
     "frauds": "frauds",
     "risk": "frauds",
     "since_fraud": "frauds",
-    "distinct": "company",
-    "component": "company",
+    "distinct": "links",
+    "component": "links",
 }
 
 

@@ -33,7 +33,11 @@ MEASURES: Mapping[str, Measure] = {
     "value_recall": Measure(
         label="Value caught", meaning="Share of the stolen amount that falls within the alert budget", is_share=True
     ),
-    "ece": Measure(label="Calibration error", meaning="How far scores are from the share that was fraud; 0 is perfect"),
+    "precision": Measure(label="Alerts right", meaning="Share of the alerts at the sealed threshold that were fraud"),
+    "recall": Measure(label="Frauds caught", meaning="Share of the frauds that became alerts at the sealed threshold"),
+    "ece": Measure(
+        label="Calibration error", meaning="How far the chance is from the share that was fraud; 0 is perfect"
+    ),
 }
 
 
@@ -88,7 +92,8 @@ def model_name(row: Mapping[str, Any]) -> str:
 def metric_table(rows: Sequence[Mapping[str, Any]], *, split: str, champion: str) -> pd.DataFrame:
     """Return one row per model: its name, each measure with its interval, and on how many rows."""
     shown = [row for row in rows if row["split"] == split]
-    names = list(dict.fromkeys(name for row in shown for name in row["metrics"]))
+    found = list(dict.fromkeys(name for row in shown for name in row["metrics"]))
+    names = [name for name in found if name in MEASURES or name.startswith("cp_")]
     records = []
     for row in shown:
         cells = {measure_of(name).label: _cell(row, name) for name in names}

@@ -56,17 +56,17 @@ def precision_recall(frame: pd.DataFrame, *, threshold: float | None) -> Any:
 
 
 def calibration(frame: pd.DataFrame) -> Any:
-    """Return the observed fraud share over the score, against the diagonal; columns n, score, rate."""
+    """Return the observed fraud share over the predicted one, against the diagonal; columns n, score, rate."""
     scale = alt.Scale(domain=[0, 1])
     diagonal = pd.DataFrame({"score": [0.0, 1.0], "rate": [0.0, 1.0]})
-    x = alt.X("score:Q", axis=axis("Score"), scale=scale)
+    x = alt.X("score:Q", axis=axis("Chance of fraud", number_format=".0%"), scale=scale)
     y = alt.Y("rate:Q", axis=axis("Share that was fraud", number_format=".0%"), scale=scale)
     guide = alt.Chart(diagonal).mark_line(strokeDash=[4, 4], strokeWidth=1.2, opacity=0.5, color=MUTED).encode(x=x, y=y)
     base = alt.Chart(frame).encode(
         x=x,
         y=y,
         tooltip=[
-            alt.Tooltip("score:Q", title="mean score", format=".3f"),
+            alt.Tooltip("score:Q", title="mean chance", format=".1%"),
             alt.Tooltip("rate:Q", title="fraud share", format=".1%"),
             alt.Tooltip("n:Q", title="transactions", format=","),
         ],

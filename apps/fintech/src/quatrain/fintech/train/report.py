@@ -34,9 +34,9 @@ def write_report(
     """Write the report; `outputs` are those of the sealed graph for the test rows.
 
     Keys: `rows` as in `train --json`; `calibration` and, before it, `calibration_of_score`
-    [{n, score, rate}], `precision_recall` [{threshold, precision, recall}] of the score and
-    `score_histogram` [{low, high, legitimate, fraud}] of the probability; `importance`
-    [{feature, ap_drop}], largest first, on validation rows; and `facts`.
+    [{n, score, rate}], `precision_recall` [{threshold, precision, recall}] and
+    `score_histogram` [{low, high, legitimate, fraud}] of the score; `importance` [{feature,
+    ap_drop}], largest first, on validation rows; and `facts`.
     """
     score, probability = (outputs[name].astype(np.float64) for name in ("score", "probability"))
     document = {
@@ -45,7 +45,7 @@ def write_report(
         "calibration": calibration_bins(label, probability),
         "calibration_of_score": calibration_bins(label, score),
         "precision_recall": precision_recall_curve(label, score),
-        "score_histogram": score_histogram(label, probability),
+        "score_histogram": score_histogram(label, score),
         "importance": [
             {"feature": name, "ap_drop": drop} for name, drop in sorted(importance.items(), key=lambda item: -item[1])
         ],

@@ -147,8 +147,8 @@ def _draw_curves(model: SealedModel, found: Report) -> None:
             lambda: report_charts.score_histogram(found.histogram, threshold=threshold),
         )
         _panel(
-            "Does a score mean what it says?",
-            "On the dashed line, of transactions with score 0.7 seven in ten were fraud.",
+            "Does the chance of fraud mean what it says?",
+            "On the dashed line, of transactions with a chance of 70 % seven in ten were fraud.",
             lambda: report_charts.calibration(found.calibration),
         )
         if len(found.importance):
@@ -157,7 +157,7 @@ def _draw_curves(model: SealedModel, found: Report) -> None:
             )
             _panel(
                 "What the model relies on",
-                "How far average precision falls when one input is shuffled.",
+                "How far average precision falls when all that the model knows of it is shuffled.",
                 lambda: charts.bars(frame, label="feature", value="ap_drop", height_per_bar=22),
             )
 

@@ -38,7 +38,7 @@ def test_the_table_has_the_champion_and_every_baseline(trained: Trained) -> None
     assert [row.name for row in rows if row.split == "valid"] == ["quatrain"]
     at_threshold = {"precision", "recall", "alert_rate", "alerts_per_day"}
     for row in rows:
-        assert {"ap", "auc", "ece", "brier", "value_recall"} <= set(row.metrics)
+        assert {"ap", "auc", "ece", "brier", "value_recall", "cp_20"} <= set(row.metrics)
         assert (at_threshold <= set(row.metrics)) == (row is rows[0])
         low, high = row.intervals["ap"]
         assert low <= row.metrics["ap"] <= high

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
-from statistics import NormalDist
+from statistics import NormalDist, fmean
 
 import numpy as np
 
+from quatrain.fintech.metrics.alerts import card_precision
 from quatrain.fintech.metrics.scored import Floats, Ints, Labels, Scored
 from quatrain.fintech.metrics.tally import MeasureSettings, Tally
 
@@ -46,6 +47,14 @@ class Days:
             Tally(fold, settings, unit, has_days=self.has_days) for fold, unit in zip(folds, units, strict=True)
         ]
         self._ends = np.cumsum([tally.n_units for tally in self._tallies])
+        # A measure of whole days, which groups of rows cannot resample: it has a value, and no interval.
+        cards = f"cp_{settings.cards_per_day}"
+        self._unresampled: list[dict[str, float]] = [
+            {cards: float(card_precision(fold, k=settings.cards_per_day).mean())}
+            if fold.customer is not None and not self.has_days
+            else {}
+            for fold in folds
+        ]
 
     @property
     def n_units(self) -> int:
@@ -55,11 +64,16 @@ class Days:
     def folds(self) -> list[dict[str, float]]:
         """Return each fold's measures; what is not defined is left out."""
         found = [tally.measure(np.ones((tally.n_units, 1))) for tally in self._tallies]
-        return [{name: float(value[0]) for name, value in fold.items() if np.isfinite(value[0])} for fold in found]
+        return [
+            {name: float(value[0]) for name, value in fold.items() if np.isfinite(value[0])} | fixed
+            for fold, fixed in zip(found, self._unresampled, strict=True)
+        ]
 
     def values(self) -> dict[str, float]:
         """Return the measures; what is defined in no fold is left out."""
-        return {name: float(value[0]) for name, value in self._mean(np.ones((self.n_units, 1))).items()}
+        values = {name: float(value[0]) for name, value in self._mean(np.ones((self.n_units, 1))).items()}
+        names = {name for fixed in self._unresampled for name in fixed}
+        return values | {name: fmean(fixed[name] for fixed in self._unresampled if name in fixed) for name in names}
 
     def draws(self, *, n_resamples: int, block_days: int = 1) -> dict[str, Floats]:
         """Return each measure in each resample, of shape (n_resamples,)."""

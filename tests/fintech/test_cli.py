@@ -31,7 +31,8 @@ def as_json(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 def test_train_score_and_evaluate_by_name(tmp_path: Path) -> None:
     """From a generated file to alerts without naming a path of the store."""
     data = write_world(tmp_path / "t.parquet", days=16)
-    quick = ["--set", "trees.lightgbm.max_rounds=5", "--set", "perceptron.epochs=1", "--set", "n_resamples=10"]
+    small = 'recipe.trees={"small" = {max_rounds = 5, step = 5, n_seeds = 1}}'
+    quick = ["--set", small, "--set", "n_folds=1", "--set", "n_resamples=10"]
     trained = as_json(quatrain("train", "--data", data, "--json", "-q", *quick))
     assert (trained["app"], trained["task"], trained["version"]) == ("fintech", "fraud", "fintech/fraud:1")
     assert {row["split"] for row in trained["rows"]} == {"test", "valid"}
@@ -39,14 +40,15 @@ def test_train_score_and_evaluate_by_name(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     report = as_json(done)
     assert report["units"]["done"] == 1
-    assert {Path(path).parent.name for path in report["outputs"]} == {"scores", "alerts"}
+    assert {Path(path).parent.name for path in report["outputs"]} == {"scores", "alerts", "history"}
     table = as_json(quatrain("evaluate", "--data", data, "--json", "-q", "--set", "n_resamples=10"))
     assert table["rows"][0]["name"] == "fintech/fraud:1"
 
 
 def test_score_exits_65_and_still_prints_its_report(trained: Trained, tmp_path: Path) -> None:
     """Cron reads the code, a person the reason."""
-    (tmp_path / "bad.csv").write_text("timestamp,amount\n2026-01-01,1\n2026-01-01,x\n")
+    header = "timestamp,customer_id,terminal_id,amount"
+    (tmp_path / "bad.csv").write_text(f"{header}\n2026-01-01,c,m,1\n2026-01-01,c,m,x\n")
     done = quatrain(
         "score", "--data", tmp_path / "bad.csv", "--bundle", trained.bundle, "--out", tmp_path / "out", "--json"
     )

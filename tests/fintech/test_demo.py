@@ -25,7 +25,7 @@ def small_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     def config(history: Path) -> TrainConfig:
         trees = {"lightgbm": TreeSettings(max_rounds=10, step=5, n_seeds=1)}
         return TrainConfig(
-            data=str(history), promote="yes", alert_budget=0.01, trees=trees, perceptron=False, n_resamples=20
+            data=str(history), promote="yes", alert_budget=0.01, recipe={"trees": trees}, n_folds=1, n_resamples=20
         )
 
     monkeypatch.setattr(demo_room, "_WORLD", world)
@@ -36,9 +36,9 @@ def small_demo(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_demo_ends_with_alerts_and_a_quarantine_and_repeats_nothing(tmp_path: Path) -> None:
     """Rows are labelled synthetic; a second call trains no second model and scores no file again."""
     rows = demo_room.demo(tmp_path / "demo")
-    assert rows[0].model == "lightgbm"
+    assert rows[0].model == "quatrain"
     assert all(row.is_synthetic and row.app == "fintech" for row in rows)
-    assert {"lightgbm default", "logistic regression"} <= {row.model for row in rows}
+    assert {"lightgbm default", "logistic regression", "random forest"} <= {row.model for row in rows}
     assert set(rows[0].metrics) == {"ap", "auc", "cp_100", "value_recall"}
     alerts = [pq.read_table(path) for path in unit_outputs(name=JOB, output="alerts")]
     assert len(alerts) == 7

@@ -118,6 +118,18 @@ def test_trees_too_large_for_the_kernel_stay_with_onnx_runtime() -> None:
     assert ours._rest is ours._whole
 
 
+def test_trees_of_one_leaf_are_no_forest() -> None:
+    """A booster that found nothing to split on gives its constant."""
+    booster = lightgbm.train(
+        {"objective": "binary", "verbose": -1, "num_threads": 1},
+        lightgbm.Dataset(np.zeros((100, N_FEATURES)), np.arange(100) % 2),
+        2,
+    )
+    model = lightgbm_model(booster)
+    ours, x = ForestSession(model), inputs(session._WORTH_ROWS)
+    np.testing.assert_array_equal(ours.run(None, {"features": x})[0], open_session(model).run(None, {"features": x})[0])
+
+
 def changed(model: bytes, change: str) -> bytes:
     """Return the graph with another function in place of plain float64 trees."""
     proto = onnx.load_from_string(model)

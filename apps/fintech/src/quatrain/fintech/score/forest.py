@@ -26,6 +26,8 @@ _LEAVES = 32
 _ALL = np.uint32(0xFFFF_FFFF)
 # Rows that go through all trees together: their inputs stay in the first-level cache.
 _BLOCK = 256
+# Comparisons that are made in one pass over the words; trees are filled up with some that clear nothing.
+_AT_ONCE = 4
 # Comparisons of a tree, on average, above which walking down is faster.
 _MOST_NODES = 96
 
@@ -54,7 +56,7 @@ class Forest:
         rng = np.random.default_rng(0)
         x = np.zeros((_BLOCK + 1, n_features), dtype=np.float32)
         for column in range(n_features):
-            known = self.threshold[self.feature == column]
+            known = self.threshold[(self.feature == column) & np.isfinite(self.threshold)]
             drawn = rng.choice(known if len(known) else np.zeros(1, np.float32), len(x))
             towards = np.where(rng.integers(0, 2, len(x)), np.inf, -np.inf).astype(np.float32)
             x[:, column] = np.where(rng.integers(0, 2, len(x)), drawn, np.nextafter(drawn, towards))
@@ -72,18 +74,22 @@ def forest_of(ensemble: Ensemble) -> Forest | None:
         return None
     cutter = _Cutter(ensemble)
     parts = [part for root in roots.tolist() for part in cutter.parts(root, ())]
-    nodes = [node for comparisons, _ in parts for node in comparisons]
-    if not nodes or len(nodes) > _MOST_NODES * len(roots):
+    nodes = [_filled_up(comparisons) for comparisons, _ in parts]
+    if not 0 < sum(map(len, nodes)) <= _MOST_NODES * len(roots):
         return None
-    places = np.array([place for place, _ in nodes], dtype=np.int64)
+    places, cleared = np.array([node for tree in nodes for node in tree]).T
     return Forest(
-        starts=np.cumsum([0, *(len(comparisons) for comparisons, _ in parts)]),
+        starts=np.cumsum([0, *map(len, nodes)]),
         leaf_starts=np.cumsum([0, *(len(leaves) for _, leaves in parts)]),
-        feature=ensemble.feature[places],
-        threshold=_not_above(ensemble.threshold[places]),
-        mask=~np.array([cleared for _, cleared in nodes], dtype=np.uint32),
+        feature=np.where(places < 0, 0, ensemble.feature[places]),
+        threshold=np.where(places < 0, np.float32(np.inf), _not_above(ensemble.threshold[places])),
+        mask=~cleared.astype(np.uint32),
         leaf=np.array([weight for _, leaves in parts for weight in leaves]),
     )
+
+
+def _filled_up(comparisons: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    return [*comparisons, *[(-1, 0)] * (-len(comparisons) % _AT_ONCE)]
 
 
 class _Cutter:
@@ -165,10 +171,27 @@ def _evaluate(
         total[:] = 0.0
         for tree in range(len(starts) - 1):
             left[:] = _ALL
-            for node in range(starts[tree], starts[tree + 1]):
-                values, bound, kept = block[feature[node]], threshold[node], mask[node]
+            for node in range(starts[tree], starts[tree + 1], _AT_ONCE):
+                a, b, c, d = (
+                    block[feature[node]],
+                    block[feature[node + 1]],
+                    block[feature[node + 2]],
+                    block[feature[node + 3]],
+                )
+                bound_a, bound_b, bound_c, bound_d = (
+                    threshold[node],
+                    threshold[node + 1],
+                    threshold[node + 2],
+                    threshold[node + 3],
+                )
+                kept_a, kept_b, kept_c, kept_d = mask[node], mask[node + 1], mask[node + 2], mask[node + 3]
                 for row in range(_BLOCK):
-                    left[row] &= kept if values[row] > bound else _ALL
+                    left[row] &= (
+                        (kept_a if a[row] > bound_a else _ALL)
+                        & (kept_b if b[row] > bound_b else _ALL)
+                        & (kept_c if c[row] > bound_c else _ALL)
+                        & (kept_d if d[row] > bound_d else _ALL)
+                    )
             first = leaf_starts[tree]
             for row in range(_BLOCK):
                 total[row] += leaf[first + _lowest_bit(left[row])]

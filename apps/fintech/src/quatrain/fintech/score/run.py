@@ -64,7 +64,7 @@ def score(config: ScoreConfig) -> JobReport:
     mapping = _mapping(config, model)
     scorer = Scorer(model, mapping, out=config.out)
     return run_job(
-        JobConfig(**config.model_dump(exclude={"bundle", "columns", "history", "labels"})),
+        JobConfig(patterns=PATTERNS, **config.model_dump(exclude={"bundle", "columns", "history", "labels"})),
         name=JOB,
         app="fintech",
         model_digest=model.digest,
@@ -89,9 +89,13 @@ def _ahead(config: ScoreConfig, model: Model, mapping: ColumnMap) -> list[Feed]:
 
 
 def _mapping(config: ScoreConfig, model: Model) -> ColumnMap:
-    if config.columns is not None:
-        return read_columns(config.columns)
-    return ColumnMap.model_validate(model.manifest.decision["columns"])
+    sealed = ColumnMap.model_validate(model.manifest.decision["columns"])
+    if config.columns is None:
+        return sealed
+    given = read_columns(config.columns)
+    # Tokens of another key would be other cards to the model; where the file names no key, the model's is meant.
+    key_id = given.pan.key_id or sealed.pan.key_id
+    return given.model_copy(update={"pan": given.pan.model_copy(update={"key_id": key_id})})
 
 
 def _digest(mapping: ColumnMap) -> str:

@@ -63,9 +63,7 @@ def _known_since(batch: pa.RecordBatch, arrived_us: int) -> pa.Table:
     known: Array = from_numpy(np.full(batch.num_rows, arrived_us)).cast(TYPES[LABELLED_AT])
     if LABELLED_AT in batch.schema.names:
         known = kernels.pc.coalesce(batch.column(LABELLED_AT), known)
-    return pa.table(
-        {"transaction_id": batch.column("transaction_id"), LABEL: batch.column(LABEL), LABELLED_AT: known}
-    )
+    return pa.table({"transaction_id": batch.column("transaction_id"), LABEL: batch.column(LABEL), LABELLED_AT: known})
 
 
 def _digest(kind: str, mapping: ColumnMap) -> str:

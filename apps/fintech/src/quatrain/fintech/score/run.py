@@ -18,6 +18,7 @@ from quatrain.core.jobs.engine import run_job
 from quatrain.core.jobs.feed import Feed
 from quatrain.core.jobs.report import JobReport
 from quatrain.fintech.data.columns import ColumnMap, read_columns
+from quatrain.fintech.data.table import PATTERNS
 from quatrain.fintech.features.names import needs_history
 from quatrain.fintech.score import feeds
 from quatrain.fintech.score.scorer import Scorer

@@ -28,7 +28,8 @@ BundlePath = Annotated[
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="Where results are written.")]
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config", "-c", callback=_use_config, help="TOML config file, its \\[core] section too.")
+    Path | None,
+    typer.Option("--config", "-c", callback=_use_config, help="TOML config file, its \\[core] section too."),
 ]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="key=value, wins over file and environment.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every random choice.")]

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quatrain.core.ensemble import ML_DOMAIN, ML_OPSET, ensemble_node
 from quatrain.core.errors import UserError, require
 from quatrain.core.inference import largest_difference, open_session
-from quatrain.core.trees import Booster, ExportError, Forest, Tree, read_forest
+from quatrain.core.trees import Booster, ExportError, read_forest
 
 if TYPE_CHECKING:
     import onnx
     import torch
 
-__all__ = ["ExportError", "ParityError", "check_parity", "lightgbm_model", "torch_model"]
+__all__ = ["ExportError", "ParityError", "check_parity", "finished", "lightgbm_model", "model_of", "torch_model"]
 
 OPSET = 18
-# TreeEnsembleRegressor takes float64 thresholds and leaves from this version of ai.onnx.ml on.
-_ML_OPSET = 3
 # The IR version that opset 18 came with.
 _IR_VERSION = 8
 # A protobuf message ends here; a larger model needs external data, which a bundle refuses.
@@ -68,7 +67,7 @@ def torch_model(
         )
     if program is None:
         raise ExportError("the exporter gave no graph; use torch 2.11 or newer")
-    return _finished(program.model_proto)
+    return finished(program.model_proto)
 
 
 def lightgbm_model(booster: Booster, *, input_name: str = "features", output_name: str = "probability") -> bytes:
@@ -85,7 +84,7 @@ def lightgbm_model(booster: Booster, *, input_name: str = "features", output_nam
     forest = read_forest(booster)
     nodes = [
         helper.make_node("Cast", [input_name], ["features64"], to=TensorProto.DOUBLE),
-        helper.make_node("TreeEnsembleRegressor", ["features64"], ["sums"], domain="ai.onnx.ml", **_ensemble(forest)),
+        ensemble_node(forest, features="features64", output="sums"),
         helper.make_node("Squeeze", ["sums", "target_axis"], ["raw"]),
     ]
     if forest.sigmoid is None:
@@ -103,8 +102,7 @@ def lightgbm_model(booster: Booster, *, input_name: str = "features", output_nam
         [helper.make_tensor_value_info(output_name, TensorProto.FLOAT, ["batch"])],
         [numpy_helper.from_array(np.array([1]), "target_axis")],
     )
-    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", _ML_OPSET)]
-    return _finished(helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="quatrain"))
+    return finished(model_of(graph))
 
 
 def check_parity(
@@ -132,6 +130,35 @@ def check_parity(
     return worst
 
 
+def model_of(graph: onnx.GraphProto) -> onnx.ModelProto:
+    """Return the graph as a model of this package's operator versions."""
+    from onnx import helper
+
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(ML_DOMAIN, ML_OPSET)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="quatrain")
+
+
+def finished(model: onnx.ModelProto) -> bytes:
+    """Return the checked model's bytes without the exporter's notes, which hold paths of this machine."""
+    import onnx
+
+    if model.ByteSize() > _MAX_BYTES:
+        raise ExportError(f"the model takes {model.ByteSize()} bytes; one-file ONNX ends at {_MAX_BYTES}")
+    for graph in [model.graph, *model.functions]:
+        _strip(graph)
+    model.ClearField("metadata_props")
+    model.ClearField("doc_string")
+    for value in [*model.graph.input, *model.graph.output]:
+        first = value.type.tensor_type.shape.dim[0] if value.type.tensor_type.shape.dim else None
+        if first is None or first.dim_param != "batch":
+            raise ExportError(
+                f"{value.name} does not keep the batch as its first dimension; return one row per input row"
+            )
+    onnx.checker.check_model(model)
+    serialized: bytes = model.SerializeToString(deterministic=True)
+    return serialized
+
+
 def _run_in_batches(
     session: Any, inputs: Mapping[str, NDArray[Any]], outputs: list[str], batch: int
 ) -> dict[str, NDArray[Any]]:
@@ -155,69 +182,6 @@ def _gate(name: str, actual: NDArray[Any], expected: NDArray[Any], *, atol: floa
             f"at most {atol:g} is allowed: the model gives {expected[row]}, its graph {actual[row]}"
         )
     return difference
-
-
-def _ensemble(forest: Forest) -> dict[str, Any]:
-    """Return the attributes of TreeEnsembleRegressor: in each tree the splits first, then the leaves."""
-    from onnx import numpy_helper
-
-    attributes: dict[str, list[Any]] = {}
-    thresholds: list[NDArray[np.float64]] = []
-    leaves: list[NDArray[np.float64]] = []
-    for index, tree in enumerate(forest.trees):
-        for name, values in _nodes(tree, index).items():
-            attributes.setdefault(name, []).extend(values)
-        thresholds += [tree.threshold, np.zeros(len(tree.leaf_value))]
-        leaves.append(tree.leaf_value * (forest.sigmoid or 1.0))
-    return {
-        **attributes,
-        "nodes_values_as_tensor": numpy_helper.from_array(np.concatenate(thresholds)),
-        "target_weights_as_tensor": numpy_helper.from_array(np.concatenate(leaves)),
-        "n_targets": 1,
-    }
-
-
-def _nodes(tree: Tree, index: int) -> dict[str, Iterable[Any]]:
-    n_splits, n_leaves = len(tree.threshold), len(tree.leaf_value)
-    n_nodes = n_splits + n_leaves
-    no_child = [0] * n_leaves
-
-    def child(places: NDArray[np.int64]) -> list[int]:
-        return [*np.where(places >= 0, places, n_splits + ~places).tolist(), *no_child]
-
-    return {
-        "nodes_treeids": [index] * n_nodes,
-        "nodes_nodeids": range(n_nodes),
-        "nodes_featureids": [*tree.feature.tolist(), *no_child],
-        "nodes_modes": ["BRANCH_LEQ"] * n_splits + ["LEAF"] * n_leaves,
-        "nodes_truenodeids": child(tree.left),
-        "nodes_falsenodeids": child(tree.right),
-        "nodes_missing_value_tracks_true": [*tree.nan_goes_left.astype(int).tolist(), *no_child],
-        "target_treeids": [index] * n_leaves,
-        "target_nodeids": range(n_splits, n_nodes),
-        "target_ids": no_child,
-    }
-
-
-def _finished(model: onnx.ModelProto) -> bytes:
-    """Return the checked model's bytes without the exporter's notes, which hold paths of this machine."""
-    import onnx
-
-    if model.ByteSize() > _MAX_BYTES:
-        raise ExportError(f"the model takes {model.ByteSize()} bytes; one-file ONNX ends at {_MAX_BYTES}")
-    for graph in [model.graph, *model.functions]:
-        _strip(graph)
-    model.ClearField("metadata_props")
-    model.ClearField("doc_string")
-    for value in [*model.graph.input, *model.graph.output]:
-        first = value.type.tensor_type.shape.dim[0] if value.type.tensor_type.shape.dim else None
-        if first is None or first.dim_param != "batch":
-            raise ExportError(
-                f"{value.name} does not keep the batch as its first dimension; return one row per input row"
-            )
-    onnx.checker.check_model(model)
-    serialized: bytes = model.SerializeToString(deterministic=True)
-    return serialized
 
 
 def _strip(graph: onnx.GraphProto | onnx.FunctionProto) -> None:

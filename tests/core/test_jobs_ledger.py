@@ -11,6 +11,8 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ import sqlalchemy as sa
 from quatrain.core.errors import LockedError, MissingExtraError, UsageError
 from quatrain.core.jobs import ledger as ledgers
 from quatrain.core.jobs.config import JobConfig
+from quatrain.core.jobs.earlier import Earlier
 from quatrain.core.jobs.engine import run_job
 from quatrain.core.jobs.history import job_run, list_job_runs, unit_outputs
 from quatrain.core.jobs.identity import Job
@@ -108,6 +111,39 @@ def run_copy(tmp_path: Path, url: str, *, model: str = "m") -> JobReport:
     return run_job(
         config, name="toy/copy", app="toy", model_digest=model, config_digest="c", process=copy_lines, ledger_url=url
     )
+
+
+def test_earlier_units_come_in_the_order_of_their_records(url: str, job: Job) -> None:
+    """Those done or refused, since a time, with what they published; the first record of a key is known by it."""
+
+    def published(name: str) -> list[dict[str, Any]]:
+        return [{"output": "lines", "path": f"/out/{name}", "size": 1, "sha256": name}]
+
+    with open_ledger(url) as ledger:
+        ledger.begin_run(job, run_id="r", config={})
+        record = partial(ledger.record, job, run_id="r", totals=TOTALS)
+        for name in ("a", "b"):
+            record(UnitRecord(path=name, status="done", key=name, input_digest=f"i{name}", outputs=published(name)))
+        record(UnitRecord(path="c", status="failed", key="c", input_digest="ic"))
+        between = datetime.now(UTC)
+        again = record(UnitRecord(path="a", status="refused", key="a", input_digest="ia"))
+        rows = ledger.settled_units(job, since=datetime(1970, 1, 1, tzinfo=UTC))
+        assert [row[1:] for row in rows] == [
+            ("a", "ia", published("a")),
+            ("b", "ib", published("b")),
+            ("a", "ia", []),
+        ]
+        assert ledger.first_settled(job, "a") == rows[0][0] < again == rows[2][0]
+        assert ledger.first_settled(job, "c") is None
+        assert [row[1] for row in ledger.settled_units(job, since=between)] == ["a"]
+        earlier = Earlier(ledger, job)
+        assert [file.path.name for file in earlier.outputs("lines", key="new")] == ["b"]
+        earlier.add(
+            UnitRecord(path="d", status="done", key="d", input_digest="id", outputs=published("d")), id=again + 1
+        )
+        assert [file.path.name for file in earlier.outputs("lines", key="new")] == ["b", "d"]
+        assert not earlier.outputs("lines", key="a")
+        assert [file.path.name for file in earlier.outputs("lines", key="b")] == ["a"]
 
 
 def test_a_job_runs_and_resumes_on_either_database(url: str, tmp_path: Path) -> None:

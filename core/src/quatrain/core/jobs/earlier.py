@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from quatrain.core.jobs.identity import Job
 from quatrain.core.jobs.ledger import Ledger, UnitRecord
 from quatrain.core.jobs.sink import Published
 
-Outputs = list[dict[str, Any]]
 
+class Settled(NamedTuple):
+    """A unit that is done or refused, as the ledger keeps it."""
 
-class _Settled(NamedTuple):
+    id: int
     key: str
     input_digest: str
-    outputs: Outputs
+    outputs: list[dict[str, Any]]
 
 
 class Earlier:
@@ -28,51 +30,50 @@ class Earlier:
     def __init__(self, ledger: Ledger, job: Job) -> None:
         self._ledger = ledger
         self._job = job
-        self._units: list[_Settled] | None = None
-        self._keys: set[str] = set()
-        # Of each content the newest result, in the order of those results.
-        self._newest: dict[str, Outputs] = {}
+        self._units: list[Settled] = []
+        # From when on the units are read; None before the first question, the least time for all of them.
+        self._since: datetime | None = None
+        # By output: of each content what its newest result published, in the order of those results.
+        self._newest: dict[str, dict[str, Published | None]] = {}
 
-    def outputs(self, output: str, *, key: str) -> tuple[Published, ...]:
+    def outputs(self, output: str, *, key: str, since: datetime | None = None) -> tuple[Published, ...]:
         """Return the files of one output that units before `key` published, oldest first; some may be gone since.
 
-        Of content that was processed again, with a newer model or config, only the newest result counts.
+        Of content that was processed again, with a newer model or config, only the newest result
+        counts. Units recorded before `since` may be left out.
         """
-        units = self._read()
-        newest = self._newest
-        if key in self._keys:
-            place = next(place for place, unit in enumerate(units) if unit.key == key)
-            newest = _newest(units[:place])
-        files = (file for outputs in newest.values() for file in outputs if file["output"] == output)
-        return tuple(Published.from_json(file) for file in files)
+        self._read(since or _ALWAYS)
+        first = self._ledger.first_settled(self._job, key)
+        if first is None:
+            newest = self._newest.setdefault(output, {}) or _fold(self._newest[output], self._units, output)
+        else:
+            newest = _fold({}, (unit for unit in self._units if unit.id < first), output)
+        return tuple(published for published in newest.values() if published is not None)
 
-    def add(self, unit: UnitRecord) -> None:
+    def add(self, unit: UnitRecord, *, id: int) -> None:  # noqa: A002 - the ledger's name
         """Take in a unit that was recorded just now."""
-        if self._units is not None and unit.key is not None and unit.status in {"done", "refused"}:
-            self._append(_Settled(unit.key, str(unit.input_digest), unit.outputs))
+        if self._since is None or unit.key is None or unit.status not in {"done", "refused"}:
+            return
+        settled = Settled(id, unit.key, str(unit.input_digest), unit.outputs)
+        self._units.append(settled)
+        for output, newest in self._newest.items():
+            _fold(newest, [settled], output)
 
-    def _read(self) -> list[_Settled]:
-        if self._units is None:
-            self._units = []
-            for row in self._ledger.settled_units(self._job):
-                self._append(_Settled(row["key"], row["input_digest"], row["outputs"]))
-        return self._units
-
-    def _append(self, unit: _Settled) -> None:
-        if self._units is not None:
-            self._units.append(unit)
-        self._keys.add(unit.key)
-        _supersede(self._newest, unit)
+    def _read(self, since: datetime) -> None:
+        if self._since is None or since < self._since:
+            self._since = since
+            self._units = [Settled(*row) for row in self._ledger.settled_units(self._job, since=since)]
+            self._newest.clear()
 
 
-def _newest(units: Iterable[_Settled]) -> dict[str, Outputs]:
-    found: dict[str, Outputs] = {}
+# Before any ledger.
+_ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _fold(newest: dict[str, Published | None], units: Iterable[Settled], output: str) -> dict[str, Published | None]:
     for unit in units:
-        _supersede(found, unit)
-    return found
-
-
-def _supersede(newest: dict[str, Outputs], unit: _Settled) -> None:
-    # Taken out first, so that the order is that of the newest result.
-    newest.pop(unit.input_digest, None)
-    newest[unit.input_digest] = unit.outputs
+        # Taken out first, so that the order is that of the newest result.
+        newest.pop(unit.input_digest, None)
+        found = (file for file in unit.outputs if file["output"] == output)
+        newest[unit.input_digest] = next(map(Published.from_json, found), None)
+    return newest

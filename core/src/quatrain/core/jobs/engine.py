@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +130,7 @@ class _Run:
             self._tally.new += 1
             with self._suspect.watch(decision.label):
                 unit = self._attempt(decision, lane, earlier, stop)
-            self._record(unit, ledger)
-            earlier.add(unit)
+            earlier.add(unit, id=self._record(unit, ledger))
             status, reason = unit.status, unit.reason
         elif decision.action == "fail":
             self._tally.new += 1
@@ -158,7 +156,7 @@ class _Run:
             key=key,
             tag=self._job.tag,
             checkpoint=stop.check,
-            earlier=partial(earlier.outputs, key=key),
+            earlier=lambda output, since: earlier.outputs(output, key=key, since=since),
         )
         record, published = attempt(
             lane.process, path=decision.path, label=decision.label, key=key, snapshot=snapshot, sink=sink
@@ -166,13 +164,14 @@ class _Run:
         self._tally.outputs += [file.path for file in published]
         return record
 
-    def _record(self, unit: UnitRecord, ledger: Ledger) -> None:
+    def _record(self, unit: UnitRecord, ledger: Ledger) -> int:
         self._tally.add(unit.status, rows=unit.rows, bad_rows=unit.bad_rows)
         # Last of all: until this is committed the unit counts as never done.
-        ledger.record(self._job, unit, run_id=self._id, totals=self._totals())
+        id_ = ledger.record(self._job, unit, run_id=self._id, totals=self._totals())
         counts = {"n_rows": unit.rows, "n_bad_rows": unit.bad_rows, "seconds": round(unit.seconds, 3)}
         level = logging.INFO if unit.status == "done" else logging.WARNING
         logger.log(level, "unit %s", unit.status, extra={"file": unit.path, "reason": unit.reason, **counts})
+        return id_
 
     def _note_duplicate(self, decision: Decision, ledger: Ledger) -> None:
         if decision.duplicate_of is None or decision.key is None:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, Protocol, Self
 
@@ -39,10 +40,11 @@ class Sink(Protocol):
     def count(self, rows: int) -> None:
         """Add rows read from the input, good and bad."""
 
-    def earlier(self, output: str) -> Sequence[Published]:
+    def earlier(self, output: str, *, since: datetime | None = None) -> Sequence[Published]:
         """Return the files of an output that units settled before this one published, oldest first.
 
-        The same ones whenever this unit is done again; some may have been deleted since.
+        The same ones whenever this unit is done again; some may have been deleted since. Units
+        recorded before `since` may be left out.
         """
 
 
@@ -84,7 +86,7 @@ class FileSink:
         key: str,
         tag: str,
         checkpoint: Callable[[], None],
-        earlier: Callable[[str], Sequence[Published]] = lambda _output: (),
+        earlier: Callable[[str, datetime | None], Sequence[Published]] = lambda _output, _since: (),
     ) -> None:
         self._out = out
         self._source = source
@@ -136,9 +138,9 @@ class FileSink:
             raise ValueError(f"rows read must be 0 or more, got {rows}")
         self._rows += rows
 
-    def earlier(self, output: str) -> Sequence[Published]:
+    def earlier(self, output: str, *, since: datetime | None = None) -> Sequence[Published]:
         """Return what the units before this one published."""
-        return self._earlier(output)
+        return self._earlier(output, since)
 
     def refuse(self, reason: str) -> None:
         """Take back every table and quarantine the file as a whole, after the rows rejected so far."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numba
 import pytest
 
-from quatrain.fintech.features.compiled import compiled
+from quatrain.fintech.features import compiled as module
 
 
 def twice(x: int) -> int:
@@ -21,9 +23,8 @@ def test_code_that_cannot_be_kept_is_compiled_anew(monkeypatch: pytest.MonkeyPat
         asked.append(cache)
         if cache:
             raise RuntimeError("cannot cache function 'twice': no locator available for file")
-        return honest(**options)
+        return numba.njit(**options)
 
-    honest = numba.njit
-    monkeypatch.setattr(numba, "njit", njit)
-    assert compiled(twice)(21) == 42
+    monkeypatch.setattr(module, "numba", SimpleNamespace(njit=njit))
+    assert module.compiled(twice)(21) == 42
     assert asked == [True, False]

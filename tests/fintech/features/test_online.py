@@ -173,6 +173,19 @@ def test_what_is_older_than_anything_held_is_nothing() -> None:
     assert len(engine) == 1
 
 
+def test_of_two_times_at_which_a_fraud_became_known_the_earlier_counts() -> None:
+    """A chargeback and a call of the cardholder are one fraud, known from the first of them on."""
+    fraud = Transaction(at_us=0, transaction_id="a", amount=1.0, customer_id="c")
+    for times_us in ([5 * DAY, 2 * DAY], [2 * DAY, 5 * DAY], [2 * DAY]):
+        engine = OnlineFeatures(["customer_frauds_1d", "customer_frauds_60d"])
+        for known in times_us:
+            engine.learn(fraud, known)
+        days = (1, 2, 4, 5, 8)
+        rows = [Transaction(at_us=day * DAY, transaction_id=f"{day}", amount=1.0, customer_id="c") for day in days]
+        found = [engine.observe(row).tolist() for row in rows]
+        assert found == [[0, 0], [1, 1], [0, 1], [0, 1], [0, 1]]
+
+
 def test_a_transaction_that_is_too_late_is_refused() -> None:
     """Its features could not be exact, and nothing says so of a number."""
     engine = OnlineFeatures(["customer_count_7d"])

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sqlite3
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -326,3 +329,36 @@ def test_history_is_not_read_by_a_model_that_looks_at_rows_alone(
         desk.run(history=given)
     assert "history and labels are not read" in caplog.text
     assert sorted({name.partition("/")[0] for name in desk.published()}) == ["alerts", "scores"]
+
+
+def test_units_recorded_before_the_horizon_are_not_looked_at(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is recorded before it happened, so a ledger of years costs no more than one of months."""
+    shift_us = round(time.time() * 1e6) - START_US - 45 * DAY_US
+    world = make_world(900)
+    later = pa.array(world["timestamp"].cast(pa.int64()).to_numpy() + shift_us, TYPES["timestamp"])
+    new = world.set_column(world.column_names.index("timestamp"), "timestamp", later)
+    desk.put("old.parquet", world)
+    desk.run()
+    with closing(sqlite3.connect(desk.root / "quatrain-home" / "ledger.db")) as link:
+        link.execute("update job_unit set recorded = '2026-02-15T00:00:00.000000+00:00'")
+        link.commit()
+    (old,) = (desk.root / "out" / "history").iterdir()
+    desk.put("new.parquet", new)
+    (desk.inbox / "old.parquet").unlink()
+    old.unlink()
+    with caplog.at_level(logging.INFO):
+        desk.run()
+    assert "are gone" not in caplog.text
+    np.testing.assert_array_equal(desk.features("new"), expected(new, world))
+
+
+def test_a_file_dated_ahead_sees_the_one_before_it(desk: Desk) -> None:
+    """Dates in the future are recorded before they happen, and looked back on all the same."""
+    world = make_world(600)
+    ahead = pa.array(world["timestamp"].cast(pa.int64()).to_numpy() + 2000 * DAY_US, TYPES["timestamp"])
+    world = world.set_column(world.column_names.index("timestamp"), "timestamp", ahead)
+    desk.put("0.parquet", world.slice(0, 500))
+    desk.run()
+    desk.put("1.parquet", world.slice(500))
+    desk.run()
+    np.testing.assert_array_equal(desk.features("1"), expected(world.slice(500), world.slice(0, 500)))

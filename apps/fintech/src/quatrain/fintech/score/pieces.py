@@ -7,9 +7,10 @@ was made of other files, is made again from the published files; the folder may 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
-import re
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -25,59 +26,77 @@ _LOG = logging.getLogger(__name__)
 _FAN = 16
 # Rows of a piece that is large enough to stay as it is.
 _FULL = 1_000_000
+# Of a file's SHA-256, in hexadecimal digits: enough to know it by.
 _DIGITS = 16
-_NAME = re.compile(r"([0-9a-f]{16})-(\d+)-([0-9a-f]{16})\.parquet")
+# Under this key a piece says of which files it was made.
+_MADE_OF = b"quatrain.made_of"
 
 
 class _Piece(NamedTuple):
     path: Path
-    # Of the published files whose rows it holds, in their order.
+    # Of the published files whose rows it holds, oldest first.
     digests: tuple[str, ...]
 
 
 class Pieces:
-    """The files of one output, a folder's, as few files with the same rows in the same order."""
+    """The files of one output as few files, whose rows are those of the newest file first, then of the one before."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def of(self, published: Sequence[Published]) -> list[Path]:
-        """Return the files to read, oldest first; files that are gone, and not in a piece, are left out."""
-        pieces = list(self._found(published))
+    def of(self, published: Sequence[Published], *, since: datetime | None = None) -> list[Path]:
+        """Return the files to read, newest first; what is gone and in no piece is left out.
+
+        `published` come oldest first. Where they begin at a time, `since`, a piece may begin before
+        that: then rows that are too old to matter come with it. Pieces written before are removed.
+        """
+        pieces = list(self._found(published, self._known(since), has_start=since is not None))
         if len(pieces) >= _FAN:
             pieces = self._merged(pieces)
-        return [piece.path for piece in pieces]
+        return [piece.path for piece in reversed(pieces)]
 
-    def _found(self, published: Sequence[Published]) -> Iterator[_Piece]:
+    def _known(self, since: datetime | None) -> list[_Piece]:
+        known = []
+        for path in sorted(self._folder.glob("*.parquet")):
+            if since is not None and path.stat().st_mtime < since.timestamp():
+                path.unlink()
+                continue
+            metadata = pq.read_metadata(path).metadata or {}
+            known.append(_Piece(path, tuple(json.loads(metadata[_MADE_OF]))))
+        return known
+
+    def _found(self, published: Sequence[Published], known: Sequence[_Piece], *, has_start: bool) -> Iterator[_Piece]:
         """Yield the longest pieces that there are, and the published files between them."""
-        digests = [file.sha256 for file in published]
-        known: dict[str, list[tuple[int, Path]]] = {}
-        for path in self._folder.glob("*.parquet"):
-            if match := _NAME.fullmatch(path.name):
-                known.setdefault(match[1], []).append((int(match[2]), path))
-        n_gone, place = 0, 0
-        while place < len(published):
-            for length, path in sorted(known.get(digests[place][:_DIGITS], ()), reverse=True):
-                part = tuple(digests[place : place + length])
-                if len(part) == length and path.name == _name(part):
-                    yield _Piece(path, part)
-                    place += length
-                    break
+        digests = tuple(file.sha256[:_DIGITS] for file in published)
+        by_length = sorted(known, key=lambda piece: len(piece.digests))
+        begun = {piece.digests[0]: piece for piece in by_length}
+        at, n_gone = 0, 0
+        for piece in reversed(by_length) if has_start and digests else ():
+            n_shared = _overlap(piece.digests, digests)
+            if n_shared:
+                yield piece
+                at = n_shared
+                break
+        while at < len(digests):
+            found = begun.get(digests[at])
+            if found is not None and digests[at : at + len(found.digests)] == found.digests:
+                yield found
+                at += len(found.digests)
+                continue
+            if published[at].path.is_file():
+                yield _Piece(published[at].path, (digests[at],))
             else:
-                if published[place].path.is_file():
-                    yield _Piece(published[place].path, (digests[place],))
-                else:
-                    n_gone += 1
-                place += 1
+                n_gone += 1
+            at += 1
         if n_gone:
             _LOG.info("published files of past events are gone", extra={"n_gone": n_gone, "of": len(published)})
 
     def _merged(self, pieces: list[_Piece]) -> list[_Piece]:
         """Return the pieces with every run of small neighbours of one size as one."""
         level = 0
-        while level < _level(max(len(piece.digests) for piece in pieces)) + 1:
+        while level <= max(_level(piece) for piece in pieces):
             done: list[_Piece] = []
-            for is_small, run in groupby(pieces, key=lambda piece: _level(len(piece.digests)) == level):
+            for is_small, run in groupby(pieces, key=lambda piece: _level(piece) == level):
                 neighbours = list(run)
                 done += self._joined(neighbours) if is_small else neighbours
             pieces, level = done, level + 1
@@ -95,26 +114,31 @@ class Pieces:
 
     def _join(self, pieces: Sequence[_Piece]) -> _Piece:
         digests = tuple(digest for piece in pieces for digest in piece.digests)
-        path = self._folder / _name(digests)
+        name = hashlib.sha256("".join(digests).encode()).hexdigest()[:_DIGITS]
+        path = self._folder / f"{name}.parquet"
         self._folder.mkdir(parents=True, exist_ok=True)
-        tables = [pq.read_table(piece.path, partitioning=None) for piece in pieces]
+        tables = [pq.read_table(piece.path, partitioning=None) for piece in reversed(pieces)]
         # A column that some of the files do not have is null there.
-        table = pa.concat_tables(tables, promote_options="default")
+        table = pa.concat_tables(tables, promote_options="default").combine_chunks()
+        table = table.replace_schema_metadata({_MADE_OF: json.dumps(digests)})
         with replacing(path) as part:
-            pq.write_table(table.combine_chunks(), part, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+            pq.write_table(table, part, compression="zstd", row_group_size=ROW_GROUP_ROWS)
         for piece in pieces:
             if piece.path.parent == self._folder:
                 piece.path.unlink(missing_ok=True)
         return _Piece(path, digests)
 
 
-def _level(n_files: int) -> int:
+def _level(piece: _Piece) -> int:
     level = 0
-    while n_files >= _FAN ** (level + 1):
+    while len(piece.digests) >= _FAN ** (level + 1):
         level += 1
     return level
 
 
-def _name(digests: Sequence[str]) -> str:
-    whole = hashlib.sha256("".join(digests).encode()).hexdigest()
-    return f"{digests[0][:_DIGITS]}-{len(digests)}-{whole[:_DIGITS]}.parquet"
+def _overlap(piece: Sequence[str], digests: Sequence[str]) -> int:
+    """Return how many of the first digests are what the piece ends with, 0 where it does not begin before them."""
+    if digests[0] not in piece[1:]:
+        return 0
+    rest = piece[piece.index(digests[0]) :]
+    return len(rest) if tuple(digests[: len(rest)]) == tuple(rest) else 0

@@ -256,6 +256,17 @@ def test_new_labels_score_nothing_again_and_the_newest_word_counts(desk: Desk) -
     np.testing.assert_array_equal(desk.features("1"), expected(world.slice(200), world.slice(0, 200)))
 
 
+def test_of_an_id_that_comes_again_in_a_file_the_last_row_counts(desk: Desk) -> None:
+    """As when an export holds the first report and its correction."""
+    world = make_world(300, days=30)
+    ids = world["transaction_id"].to_pylist()[:80]
+    lines = [f"{id_},{label},2026-01-12T00:00:00Z" for label in (1, 0) for id_ in ids]
+    (desk.root / "l.csv").write_text("\n".join(["transaction_id,is_fraud,labelled_at", *lines]) + "\n")
+    desk.put("0.parquet", world)
+    desk.run(labels=desk.root / "l.csv")
+    np.testing.assert_array_equal(desk.features("0"), expected(world, None))
+
+
 def test_bad_labels_are_set_aside(desk: Desk) -> None:
     """Each with its reason; a file without the columns is refused, and the transactions are scored."""
     folder = desk.root / "l"

@@ -16,16 +16,7 @@ from pydantic import ValidationError
 from tests.fintech.features.leaks import random_events, seeded
 from tests.fintech.features.oracle import DAY, HOUR, Event, event_lists, to_table
 
-from quatrain.fintech.features.sequences import (
-    CHANNELS,
-    KEYS,
-    PLACES,
-    SequenceSpec,
-    history,
-    last_events,
-    sequences,
-    tokens_of,
-)
+from quatrain.fintech.features.sequences import CHANNELS, KEYS, PLACES, SequenceSpec, history, tokens_of
 
 SPEC = SequenceSpec(length=4, lookback_days=7, buckets=16)
 
@@ -68,12 +59,12 @@ def token(earlier: Sequence[Event], event: Event, spec: SequenceSpec) -> dict[st
     for key in KEYS:
         ids, own = [getattr(other, key) for other in earlier], getattr(event, key)
         ago, count, gap = alike(earlier, event, lambda j, ids=ids, own=own: own == ids[j] != None, spec.lookback_us)  # noqa: E711
-        values[f"{key}_bucket"] = 0 if own is None else 1 + zlib.crc32(own.encode()) % (spec.buckets - 1)
         values |= {f"{key}_ago": ago, f"{key}_log_count": math.log1p(count), f"{key}_log_gap": math.log1p(gap)}
         if key in PLACES:
             steps = [step([*earlier, event], j, key) for j in range(len(earlier) + 1)]
             follows = alike(earlier, event, lambda j, s=steps: s[-1] == s[j] != None, spec.lookback_us)[1]  # noqa: E711
             values[f"{key}_log_follows"] = math.log1p(follows)
+            values[f"{key}_bucket"] = 0 if own is None else 1 + zlib.crc32(own.encode()) % (spec.buckets - 1)
     return values
 
 
@@ -149,15 +140,6 @@ def test_id_columns_may_be_missing() -> None:
     events = [replace(e, device=None, merchant=None) for e in random_events(seeded(1), 30)]
     table = to_table(events)
     np.testing.assert_array_equal(history(table.drop_columns(["device_id", "merchant_id"]), SPEC), history(table, SPEC))
-
-
-def test_inputs_come_after_the_channels_of_their_event() -> None:
-    """What else was known of an event stands in its token wherever it appears; padding stays zero."""
-    tokens = tokens_of([to_table(random_events(seeded(4), 30))], SPEC)
-    events = np.arange(len(tokens))
-    found = sequences(tokens, events, SPEC, inputs=np.column_stack([events + 1, -events]).astype(np.float32))
-    np.testing.assert_array_equal(found[..., : len(CHANNELS)], sequences(tokens, events, SPEC))
-    np.testing.assert_array_equal(found[..., -2], last_events(tokens, events, SPEC) + 1)
 
 
 def test_no_rows_give_no_sequences() -> None:

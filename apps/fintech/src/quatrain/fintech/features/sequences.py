@@ -30,7 +30,7 @@ Codes = NDArray[np.int32]
 Values = NDArray[np.float32]
 
 CARD = "customer"
-# Where a card pays: one place follows another.
+# Where a card pays: a place has a bucket, and one place follows another.
 PLACES = ("terminal", "merchant")
 # Whose novelty to the card a token tells.
 KEYS = (*PLACES, "device")
@@ -39,11 +39,12 @@ _COLUMNS = tuple(ENTITIES[name] for name in (CARD, *KEYS))
 # the card's events back to the last alike (0: none within the lookback), `log_count` those alike, `log_gap` the
 # seconds since; `log_follows` those that came from the same place within a day, as this one did: a routine's steps.
 _OWN = ("is_event", "log_amount", "hour", "weekday", "log_gap", "log_count", "amount_step", "same_amount_ago")
-_OF_KEY = ("bucket", "ago", "log_count", "log_gap")
+_OF_KEY = ("ago", "log_count", "log_gap")
+_OF_PLACE = ("bucket", "log_follows")
 CHANNELS = (
     *_OWN,
     *(f"{key}_{kind}" for key in KEYS for kind in _OF_KEY),
-    *(f"{place}_log_follows" for place in PLACES),
+    *(f"{place}_{kind}" for place in PLACES for kind in _OF_PLACE),
 )
 _SECOND_US = 1_000_000
 # Two events of a card are a step from place to place where less than this lies between them.
@@ -56,7 +57,7 @@ class SequenceSpec(Config):
     # Tokens of a sequence, the row's own included.
     length: int = Field(default=32, ge=2)
     lookback_days: int = Field(default=29, ge=1, le=(LONGEST_US - _STEP_US) // DAY_US // 2)
-    # Ids are hashed into this many buckets; bucket 0 stands for a missing id.
+    # Ids of places are hashed into this many buckets; bucket 0 stands for a missing id.
     buckets: int = Field(default=8192, ge=2)
 
     @property
@@ -112,23 +113,19 @@ def tokens_of(tables: list[pa.Table], spec: SequenceSpec) -> Tokens:
         codes = events.codes[ENTITIES[key]]
         ago, count, gap_us = _visits(cards, codes)
         channels |= {f"{key}_ago": ago, f"{key}_log_count": np.log1p(count), f"{key}_log_gap": _log_seconds(gap_us)}
-        channels[f"{key}_bucket"] = _buckets(tables, ENTITIES[key], place, len(events), spec.buckets)
         if key in PLACES:
             before = np.where(is_step, codes[previous], -1)
             pair = np.where((before >= 0) & (codes >= 0), before * np.int64(events.n_codes[ENTITIES[key]]) + codes, -1)
             channels[f"{key}_log_follows"] = np.log1p(_visits(cards, pair)[1])
+            channels[f"{key}_bucket"] = _buckets(tables, ENTITIES[key], place, len(events), spec.buckets)
     values = np.column_stack([channels[name] for name in CHANNELS]).astype(np.float32)  # (n, C)
     return Tokens(values=values, at_us=events.at_us, card=card, by_card=by_card, spot=spot, nth=nth, place=place)
 
 
-def sequences(tokens: Tokens, events: Ints, spec: SequenceSpec, *, inputs: Values | None = None) -> Values:
-    """Return the sequences that end in the given events, float32 of shape (len(events), spec.length, C).
-
-    `inputs`, one row per event, are further channels: what else was known of each event as it came.
-    """
+def sequences(tokens: Tokens, events: Ints, spec: SequenceSpec) -> Values:
+    """Return the sequences that end in the given events, float32 of shape (len(events), spec.length, C)."""
     index = last_events(tokens, events, spec)
-    parts = [tokens.values[index]] if inputs is None else [tokens.values[index], inputs[index]]
-    picked = np.concatenate(parts, axis=2)  # (n, T, C)
+    picked = tokens.values[index]  # (n, T, C)
     picked[index < 0] = 0
     return picked
 

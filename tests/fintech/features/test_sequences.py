@@ -1,4 +1,4 @@
-"""A card's sequence says what its definition says, and nothing of the future."""
+"""A sequence says what its definition says, and nothing of the future."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -16,7 +17,17 @@ from pydantic import ValidationError
 from tests.fintech.features.leaks import random_events, seeded
 from tests.fintech.features.oracle import DAY, HOUR, Event, event_lists, to_table
 
-from quatrain.fintech.features.sequences import CHANNELS, KEYS, PLACES, SequenceSpec, history, tokens_of
+from quatrain.fintech.features.sequences import (
+    CHANNELS,
+    KEYS,
+    PEERS,
+    PLACES,
+    SequenceSpec,
+    history,
+    last_events,
+    sequences,
+    tokens_of,
+)
 
 SPEC = SequenceSpec(length=4, lookback_days=7, buckets=16)
 
@@ -42,6 +53,12 @@ def step(card: Sequence[Event], j: int, key: str) -> tuple[str, str] | None:
     return ids[0], ids[1]
 
 
+def of(event: Event, key: str, spec: SequenceSpec) -> str | None:
+    """Return an event's id of one of KEYS."""
+    value: str | None = getattr(event, PEERS[spec.owner] if key == "peer" else key)
+    return value
+
+
 def token(earlier: Sequence[Event], event: Event, spec: SequenceSpec) -> dict[str, float]:
     """Return an event's channels from their definitions; `earlier` are the card's events before it."""
     amounts = [whole(other) for other in (*earlier, event)]
@@ -57,14 +74,14 @@ def token(earlier: Sequence[Event], event: Event, spec: SequenceSpec) -> dict[st
         "same_amount_ago": alike(earlier, event, lambda j: amounts[j] == amounts[-1], spec.lookback_us)[0],
     }
     for key in KEYS:
-        ids, own = [getattr(other, key) for other in earlier], getattr(event, key)
+        ids, own = [of(other, key, spec) for other in earlier], of(event, key, spec)
         ago, count, gap = alike(earlier, event, lambda j, ids=ids, own=own: own == ids[j] != None, spec.lookback_us)  # noqa: E711
+        values[f"{key}_bucket"] = 0 if own is None else 1 + zlib.crc32(own.encode()) % (spec.buckets - 1)
         values |= {f"{key}_ago": ago, f"{key}_log_count": math.log1p(count), f"{key}_log_gap": math.log1p(gap)}
         if key in PLACES:
             steps = [step([*earlier, event], j, key) for j in range(len(earlier) + 1)]
             follows = alike(earlier, event, lambda j, s=steps: s[-1] == s[j] != None, spec.lookback_us)[1]  # noqa: E711
             values[f"{key}_log_follows"] = math.log1p(follows)
-            values[f"{key}_bucket"] = 0 if own is None else 1 + zlib.crc32(own.encode()) % (spec.buckets - 1)
     return values
 
 
@@ -77,7 +94,8 @@ def expected(events: Sequence[Event], spec: SequenceSpec) -> NDArray[np.float32]
     found = np.zeros((len(events), spec.length, len(CHANNELS)), dtype=np.float32)
     for row, given_event in enumerate(events):
         event = first[given_event.order]
-        card = [e for e in ordered if e.customer is not None and e.customer == event.customer and e.order < event.order]
+        whose = getattr(event, spec.owner)
+        card = [e for e in ordered if whose is not None and getattr(e, spec.owner) == whose and e.order < event.order]
         kept = [j for j, other in enumerate(card) if other.at > event.at - spec.lookback_us][-(spec.length - 1) :]
         tokens = [*(token(card[:j], card[j], spec) for j in kept), token(card, event, spec)]
         for column, values in enumerate(reversed(tokens)):
@@ -86,10 +104,11 @@ def expected(events: Sequence[Event], spec: SequenceSpec) -> NDArray[np.float32]
 
 
 @settings(max_examples=60, deadline=None)
-@given(events=event_lists())
-def test_every_channel_agrees_with_its_definition(events: list[Event]) -> None:
-    """Against plain Python that compares every pair of a card's events."""
-    np.testing.assert_allclose(history(to_table(events), SPEC), expected(events, SPEC), rtol=1e-5, atol=1e-6)
+@given(events=event_lists(), owner=st.sampled_from(sorted(PEERS)))
+def test_every_channel_agrees_with_its_definition(events: list[Event], owner: Literal["customer", "device"]) -> None:
+    """Against plain Python that compares every pair of an owner's events."""
+    spec = SPEC.model_copy(update={"owner": owner})
+    np.testing.assert_allclose(history(to_table(events), spec), expected(events, spec), rtol=1e-5, atol=1e-6)
 
 
 @settings(max_examples=30, deadline=None)
@@ -140,6 +159,15 @@ def test_id_columns_may_be_missing() -> None:
     events = [replace(e, device=None, merchant=None) for e in random_events(seeded(1), 30)]
     table = to_table(events)
     np.testing.assert_array_equal(history(table.drop_columns(["device_id", "merchant_id"]), SPEC), history(table, SPEC))
+
+
+def test_inputs_come_after_the_channels_of_their_event() -> None:
+    """What else was known of an event stands in its token wherever it appears; padding stays zero."""
+    tokens = tokens_of([to_table(random_events(seeded(4), 30))], SPEC)
+    events = np.arange(len(tokens))
+    found = sequences(tokens, events, SPEC, inputs=np.column_stack([events + 1, -events]).astype(np.float32))
+    np.testing.assert_array_equal(found[..., : len(CHANNELS)], sequences(tokens, events, SPEC))
+    np.testing.assert_array_equal(found[..., -2], last_events(tokens, events, SPEC) + 1)
 
 
 def test_no_rows_give_no_sequences() -> None:

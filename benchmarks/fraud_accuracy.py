@@ -2,7 +2,7 @@
 
 `quatrain fintech train` on ulb-creditcard: the first 80 % in time to train and choose, the last 20 % (75 frauds)
 read once. One seed; intervals are 95 % bootstrap and wide, so models within .04 of each other are not told apart.
---quick grows one smaller LightGBM and no perceptron. --folds N looks at the training 80 % only: N expanding time
+--quick grows one smaller LightGBM. --folds N looks at the training 80 % only: N expanding time
 folds, as the recipe's defaults were fixed on; it claims nothing, because rounds are chosen on each fold itself.
 """
 

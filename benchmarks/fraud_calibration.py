@@ -131,7 +131,7 @@ def _folds(world: World, kept_share: float) -> Iterator[Fold]:
 def _grown(world: World, settings: TreeSettings, part: slice, *, kept_share: float = 1.0) -> bytes:
     label = world.label[part]
     is_kept = label | (np.random.default_rng(0).random(len(label)) < kept_share)
-    booster, _ = trees.grow(settings, world.x[part][is_kept], label[is_kept], seed=0)
+    booster = trees.grow(settings, world.x[part][is_kept], label[is_kept], seed=0)
     return export.lightgbm_model(booster)
 
 

@@ -261,7 +261,7 @@ def test_the_graph_gives_the_same_numbers(calibration: Calibration) -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(400, 3)).astype(np.float32)
     label = rng.random(400) < expit(2 * x[:, 0] - 2)
-    booster, _ = trees.grow(TreeSettings(max_rounds=20, n_seeds=1), x, label, seed=0)
+    booster = trees.grow(TreeSettings(max_rounds=20, n_seeds=1), x, label, seed=0)
     graph = export.lightgbm_model(booster)
     raw = open_session(graph).run(["probability"], {"features": x})[0]
     for each in (calibration, at_base_rate(calibration, 0.01)):

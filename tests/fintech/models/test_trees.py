@@ -15,9 +15,20 @@ from quatrain.fintech.metrics.ranking import average_precision
 from quatrain.fintech.metrics.scored import Labels
 from quatrain.fintech.models import trees
 from quatrain.fintech.models.baselines import BASELINES
+from quatrain.fintech.models.fold import Fold, mean_ap
 from quatrain.fintech.models.trees import TreeSettings
 
 SETTINGS = TreeSettings(max_rounds=25, step=10, n_seeds=2, learning_rate=0.1)
+
+
+def with_rounds(rounds: int) -> TreeSettings:
+    """Return SETTINGS with another number of rounds."""
+    return SETTINGS.model_copy(update={"max_rounds": rounds})
+
+
+def fold(x: NDArray[np.float32], y: Labels, later_x: NDArray[np.float32], later_y: Labels) -> Fold:
+    """Return a fold of these rows."""
+    return Fold(x_train=x, y_train=y, x_valid=later_x, y_valid=later_y)
 
 
 @pytest.fixture(scope="module")
@@ -40,39 +51,44 @@ def test_average_has_the_mean_log_odds(rows: tuple[NDArray[np.float32], Labels])
         np.testing.assert_allclose(merged.predict(rows[0], raw_score=True), np.mean(parts, axis=0), atol=1e-12)
 
 
-def test_rounds_are_those_of_the_best_average_precision(rows: tuple[NDArray[np.float32], Labels]) -> None:
-    """Of the looks at the validation rows the best one counts."""
+def test_rounds_are_those_of_the_best_mean_over_the_folds(rows: tuple[NDArray[np.float32], Labels]) -> None:
+    """Of the looks at the validation rows the best one counts; one number of rounds serves all folds."""
     x, y = rows
-    past, valid = (x[:4000], y[:4000]), (x[4000:], y[4000:])
-    booster, rounds = trees.grow(SETTINGS, *past, seed=0, valid=valid)
-    boosters = trees._start(SETTINGS, *past, seed=0)
-    trees._advance(boosters, 25)
-    looks = {
-        r: average_precision(valid[1], trees.predict(trees.average(boosters, rounds=r), valid[0])) for r in (10, 20, 25)
-    }
-    assert rounds == max(looks, key=lambda r: looks[r])
-    assert booster.num_trees() == 2 * rounds
-    assert average_precision(valid[1], trees.predict(booster, valid[0])) == pytest.approx(max(looks.values()))
+    folds = [fold(x[:2000], y[:2000], x[2000:4000], y[2000:4000]), fold(x[:4000], y[:4000], x[4000:], y[4000:])]
+    found = trees.look(SETTINGS, folds, seed=0)
+    looks = {}
+    for rounds in (10, 20, 25):
+        grown = [trees.grow(with_rounds(rounds), f.x_train, f.y_train, seed=0) for f in folds]
+        odds = [booster.predict(f.x_valid, raw_score=True) for booster, f in zip(grown, folds, strict=True)]
+        looks[rounds] = mean_ap(folds, odds), odds
+    assert found.rounds == max(looks, key=lambda rounds: looks[rounds][0])
+    ap, odds = looks[found.rounds]
+    assert found.ap == pytest.approx(ap)
+    for ours, theirs in zip(found.odds, odds, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-9)
 
 
-def test_patience_ends_the_growth(rows: tuple[NDArray[np.float32], Labels]) -> None:
+def test_patience_ends_the_growth(rows: tuple[NDArray[np.float32], Labels], monkeypatch: pytest.MonkeyPatch) -> None:
     """Labels without a pattern stop long before the last round."""
     rng = np.random.default_rng(1)
     noise = rng.random(len(rows[1])) < 0.05
+    grown: list[int] = []
+    advance = trees._advance
+    monkeypatch.setattr(trees, "_advance", lambda boosters, n: (grown.append(n), advance(boosters, n)))
     settings = TreeSettings(max_rounds=400, step=5, patience=2, n_seeds=1, learning_rate=0.3)
-    _, rounds = trees.grow(settings, rows[0], noise, seed=0, valid=(rows[0], rng.permutation(noise)))
-    assert rounds < 200
+    found = trees.look(settings, [fold(rows[0], noise, rows[0], rng.permutation(noise))], seed=0)
+    assert found.rounds + 10 <= sum(grown) < 200
 
 
 def test_same_seed_grows_the_same_trees(rows: tuple[NDArray[np.float32], Labels]) -> None:
     """Training again gives the same model; another seed another."""
-    texts = [trees.grow(SETTINGS, *rows, seed=seed)[0].model_to_string() for seed in (1, 1, 2)]
+    texts = [trees.grow(SETTINGS, *rows, seed=seed).model_to_string() for seed in (1, 1, 2)]
     assert texts[0] == texts[1] != texts[2]
 
 
 def test_the_average_exports_exactly(rows: tuple[NDArray[np.float32], Labels]) -> None:
     """The graph gives the merged booster's probabilities to float32."""
-    booster, _ = trees.grow(SETTINGS, *rows, seed=0)
+    booster = trees.grow(SETTINGS, *rows, seed=0)
     x = rows[0][:300]
     expected = {"probability": trees.predict(booster, x).astype(np.float32)}
     assert export.check_parity(export.lightgbm_model(booster), {"features": x}, expected) < 1e-6

@@ -1,1 +1,1 @@
-"""The fraud models: boosted trees and a perceptron that can be sealed, and the baselines they must beat."""
+"""The fraud models: the recipe of boosted trees and a network that can be sealed, and the baselines it must beat."""

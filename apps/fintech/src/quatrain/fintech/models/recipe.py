@@ -3,93 +3,190 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from statistics import median
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from quatrain.core import export
-from quatrain.fintech.metrics.ranking import average_precision
+from quatrain.core.graphs import log_odds
 from quatrain.fintech.metrics.scored import Floats, Labels
 from quatrain.fintech.models import trees
-from quatrain.fintech.models.recipe_settings import RecipeSettings
+from quatrain.fintech.models.ensemble import Ensemble
+from quatrain.fintech.models.fold import Exported, Fold, X, is_better, mean_ap
+from quatrain.fintech.models.isolation import grow_isolation
+from quatrain.fintech.models.ratios import Pairs, ratios_of, with_ratios
+from quatrain.fintech.models.recipe_settings import IsolationSettings, RecipeSettings
+from quatrain.fintech.models.stacking import Stack, fit_stack
+from quatrain.fintech.models.tabm_settings import TabmSettings
 from quatrain.fintech.models.trees import TreeSettings
 
-if TYPE_CHECKING:
-    import lightgbm
+__all__ = ["Ensemble", "Exported", "Fold", "Recipe", "choose", "fit"]
 
 _LOG = logging.getLogger(__name__)
-
-X = NDArray[np.float32]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fold:
-    """Rows to learn from, and later ones to be compared on."""
-
-    x_train: X
-    y_train: Labels
-    x_valid: X
-    y_valid: Labels
-
-
-@dataclass(frozen=True, kw_only=True)
-class Exported:
-    """A trained model as a graph, with its weights by name where it has any."""
-
-    onnx: bytes
-    weights: Mapping[str, NDArray[Any]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What was chosen: settings with the number of rounds in them."""
+    """What was chosen: the parts, with the rounds and epochs that each is trained for."""
 
     name: str
     settings: TreeSettings
-    # Mean average precision over the folds of every candidate.
+    # Mean average precision over the folds of everything that was compared.
     valid_ap: Mapping[str, float]
+    # Places of the inputs whose quotients are further columns.
+    ratios: Pairs = ()
+    # A further column of the trees: how odd a row is.
+    isolation: IsolationSettings | None = None
+    # The network and what it counts for beside the trees; both or none.
+    tabm: TabmSettings | None = None
+    stack: Stack | None = None
 
     def summary(self) -> dict[str, Any]:
         """Return what a manifest, a card or a report says of it."""
-        return {"trees": self.name, **self.settings.model_dump(mode="json"), "valid_ap": dict(self.valid_ap)}
+        return {
+            "trees": self.name,
+            **self.settings.model_dump(mode="json"),
+            "ratios": len(self.ratios),
+            "isolation": self.isolation.model_dump(mode="json") if self.isolation else None,
+            "tabm": self.tabm.model_dump(mode="json", exclude={"device"}) if self.tabm else None,
+            "stack": {"weights": [*self.stack.weights], "intercept": self.stack.intercept} if self.stack else None,
+            "valid_ap": dict(self.valid_ap),
+        }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ensemble:
-    """A trained recipe."""
+def choose(folds: Sequence[Fold], settings: RecipeSettings, *, seed: int, names: Sequence[str] = ()) -> Recipe:
+    """Return the parts that raise the average precision on the folds' later rows.
 
-    booster: lightgbm.Booster
-
-    def predict(self, x: X) -> Floats:
-        """Return the score of each row, float64 of shape (n,), in [0, 1]."""
-        return trees.predict(self.booster, x)
-
-    def export(self) -> Exported:
-        """Return the model as one graph: float32 features in, float32 probability out."""
-        return Exported(onnx=export.lightgbm_model(self.booster))
-
-
-def choose(folds: Sequence[Fold], settings: RecipeSettings, *, seed: int) -> Recipe:
-    """Return the way of growing trees with the highest mean average precision over the folds, and its rounds."""
+    `names` are those of the inputs; ratios are read off them. Each step builds on the one before:
+    ratios, how the trees grow, the isolation column, the network beside the trees. Raises
+    ValueError where no fold has both labels in both of its parts.
+    """
+    folds = [fold for fold in folds if all(y.any() and not y.all() for y in (fold.y_train, fold.y_valid))]
     if not folds:
-        raise ValueError("choosing a recipe needs at least one fold")
-    valid_ap: dict[str, float] = {}
-    recipes: dict[str, TreeSettings] = {}
-    for name, candidate in settings.trees.items():
-        grown = [trees.grow(candidate, f.x_train, f.y_train, seed=seed, valid=(f.x_valid, f.y_valid)) for f in folds]
-        scores = [trees.predict(booster, f.x_valid) for (booster, _), f in zip(grown, folds, strict=True)]
-        valid_ap[name] = float(np.mean([average_precision(f.y_valid, s) for f, s in zip(folds, scores, strict=True)]))
-        recipes[name] = candidate.model_copy(update={"max_rounds": round(median(rounds for _, rounds in grown))})
-        _LOG.info("%s: validation AP %.4f with %d rounds", name, valid_ap[name], recipes[name].max_rounds)
-    best = max(valid_ap, key=lambda name: valid_ap[name])
-    return Recipe(name=best, settings=recipes[best], valid_ap=valid_ap)
+        raise ValueError("choosing a recipe needs at least one fold with both labels in both of its parts")
+    bench = _Bench(settings=settings, folds=folds, seed=seed, valid_ap={})
+    trial = bench.grown(ratios_of(names) if settings.ratios else ())
+    if settings.isolation:
+        trial = bench.isolated(trial, settings.isolation)
+    if settings.tabm and max(len(fold.x_train) for fold in folds) <= settings.tabm_rows:
+        trial = bench.stacked(trial, settings.tabm)
+    return replace(trial.recipe, valid_ap=bench.valid_ap)
 
 
 def fit(recipe: Recipe, x: X, y: Labels, *, seed: int) -> Ensemble:
     """Return the recipe trained on these rows."""
-    booster, _ = trees.grow(recipe.settings, x, y, seed=seed)
-    return Ensemble(booster=booster)
+    wide = with_ratios(x, recipe.ratios)
+    isolation = grow_isolation(recipe.isolation, x, seed=seed) if recipe.isolation else None
+    of_trees = np.column_stack([wide, isolation.column(x)]) if isolation else wide
+    network = None
+    if recipe.tabm:
+        from quatrain.fintech.models.tabm import train_tabm
+
+        network, _ = train_tabm(recipe.tabm, wide, y, seed=seed)
+    return Ensemble(
+        booster=trees.grow(recipe.settings, of_trees, y, seed=seed),
+        ratios=recipe.ratios,
+        isolation=isolation,
+        tabm=network,
+        stack=recipe.stack,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Trial:
+    """A recipe, the folds with its columns, and the log odds that it gives their later rows."""
+
+    recipe: Recipe
+    folds: Sequence[Fold]
+    odds: Sequence[Floats]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Bench:
+    """Where trials are compared: each method returns the trial that it was given, or a better one."""
+
+    settings: RecipeSettings
+    # With the inputs as they came.
+    folds: Sequence[Fold]
+    seed: int
+    # Filled with every trial's mean average precision.
+    valid_ap: dict[str, float]
+
+    def grown(self, ratios: Pairs) -> _Trial:
+        """Return the first way of growing trees, or a later one that is better; with ratios where they help."""
+        (name, first), *others = self.settings.trees.items()
+        best = self._look(name, name, first, self.folds)
+        if ratios:
+            wide = [_fed(fold, lambda x: with_ratios(x, ratios)) for fold in self.folds]
+            trial = self._look(f"{name} + ratios", name, first, wide)
+            if self.valid_ap[f"{name} + ratios"] > self.valid_ap[name]:
+                best = replace(trial, recipe=replace(trial.recipe, ratios=ratios))
+        for name, candidate in others:
+            trial = self._look(name, name, candidate, best.folds)
+            if self._is_better(trial, best):
+                best = replace(trial, recipe=replace(trial.recipe, ratios=best.recipe.ratios))
+        return best
+
+    def isolated(self, best: _Trial, settings: IsolationSettings) -> _Trial:
+        """Return the trial whose trees also see how odd a row is."""
+        columns = [grow_isolation(settings, fold.x_train, seed=self.seed).column for fold in self.folds]
+        wide = [
+            replace(
+                fold,
+                x_train=np.column_stack([fold.x_train, column(raw.x_train)]),
+                x_valid=np.column_stack([fold.x_valid, column(raw.x_valid)]),
+            )
+            for fold, raw, column in zip(best.folds, self.folds, columns, strict=True)
+        ]
+        # As many rounds as were tried without it.
+        rounds = self.settings.trees[best.recipe.name].max_rounds
+        candidate = best.recipe.settings.model_copy(update={"max_rounds": rounds})
+        trial = self._look(f"{best.recipe.name} + isolation", best.recipe.name, candidate, wide)
+        if not self._is_better(trial, best):
+            return best
+        recipe = replace(trial.recipe, ratios=best.recipe.ratios, isolation=settings)
+        # The network reads the inputs and ratios only: its own encoding tells what is odd.
+        return _Trial(recipe=recipe, folds=best.folds, odds=trial.odds)
+
+    def stacked(self, best: _Trial, settings: TabmSettings) -> _Trial:
+        """Return the trial beside whose trees a network answers, weighted on the latest fold."""
+        epochs, network = self._epochs(settings, best.folds)
+        members = [np.column_stack(pair) for pair in zip(best.odds, network, strict=True)]
+        stack = fit_stack(members[-1], best.folds[-1].y_valid)
+        trial = _Trial(
+            recipe=replace(best.recipe, tabm=settings.model_copy(update={"epochs": epochs}), stack=stack),
+            folds=best.folds,
+            odds=[stack(of_fold) for of_fold in members],
+        )
+        self._note("stack", trial.odds)
+        return trial if self._is_better(trial, best) else best
+
+    def _epochs(self, settings: TabmSettings, folds: Sequence[Fold]) -> tuple[int, list[Floats]]:
+        """Return the epochs with the highest mean average precision of the network alone, and its log odds there."""
+        from quatrain.fintech.models.tabm import train_tabm
+
+        looks = [
+            train_tabm(settings, f.x_train, f.y_train, seed=self.seed, valid=(f.x_valid, f.y_valid))[1] for f in folds
+        ]
+        by_epoch = [[log_odds(look) for look in epoch] for epoch in zip(*looks, strict=True)]
+        best = max(range(len(by_epoch)), key=lambda epoch: mean_ap(folds, by_epoch[epoch]))
+        self._note("tabm", by_epoch[best])
+        return best + 1, by_epoch[best]
+
+    def _look(self, title: str, name: str, candidate: TreeSettings, folds: Sequence[Fold]) -> _Trial:
+        found = trees.look(candidate.model_copy(update={"n_seeds": self.settings.trial_seeds}), folds, seed=self.seed)
+        self._note(title, found.odds)
+        settings = candidate.model_copy(update={"max_rounds": found.rounds})
+        return _Trial(recipe=Recipe(name=name, settings=settings, valid_ap={}), folds=folds, odds=found.odds)
+
+    def _note(self, title: str, odds: Sequence[Floats]) -> None:
+        self.valid_ap[title] = mean_ap(self.folds, odds)
+        _LOG.info("%s: validation AP %.4f", title, self.valid_ap[title])
+
+    def _is_better(self, trial: _Trial, than: _Trial) -> bool:
+        return is_better(self.folds, trial.odds, than.odds, level=self.settings.level, seed=self.seed)
+
+
+def _fed(fold: Fold, columns: Callable[[X], X]) -> Fold:
+    return replace(fold, x_train=columns(fold.x_train), x_valid=columns(fold.x_valid))

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,8 @@ from pydantic import Field
 from quatrain.core.config import Config
 from quatrain.core.errors import MissingExtraError, require
 from quatrain.core.hardware import cpu_limit
-from quatrain.fintech.metrics.ranking import average_precision
 from quatrain.fintech.metrics.scored import Floats, Labels
+from quatrain.fintech.models.fold import Fold, mean_ap
 
 if TYPE_CHECKING:
     import lightgbm
@@ -51,35 +52,43 @@ class TreeSettings(Config):
     n_seeds: int = Field(default=3, ge=1)
 
 
-def grow(
-    settings: TreeSettings,
-    x: NDArray[np.float32],
-    y: Labels,
-    *,
-    seed: int,
-    valid: tuple[NDArray[np.float32], Labels] | None = None,
-) -> tuple[lightgbm.Booster, int]:
-    """Return the averaged booster and its rounds.
-
-    With `valid`, the rounds with the best average precision there; without, `max_rounds`.
-    """
+def grow(settings: TreeSettings, x: NDArray[np.float32], y: Labels, *, seed: int) -> lightgbm.Booster:
+    """Return the averaged booster of `max_rounds` rounds."""
     boosters = _start(settings, x, y, seed=seed)
-    best_rounds, best_ap, margin = settings.max_rounds, -np.inf, np.zeros(0)
-    for rounds in range(settings.step, settings.max_rounds + settings.step, settings.step):
-        done = min(rounds, settings.max_rounds)
-        first = rounds - settings.step
-        _advance(boosters, done - first)
-        if valid is None:
-            continue
-        added = [b.predict(valid[0], start_iteration=first, raw_score=True) for b in boosters]
-        margin = np.mean(added, axis=0) + (margin if len(margin) else 0)
-        ap = average_precision(valid[1], margin)
+    _advance(boosters, settings.max_rounds)
+    return average(boosters, rounds=settings.max_rounds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """The rounds at which the mean average precision over the folds was highest, and the log odds there."""
+
+    rounds: int
+    ap: float
+    odds: tuple[Floats, ...]
+
+
+def look(settings: TreeSettings, folds: Sequence[Fold], *, seed: int) -> Look:
+    """Return the best look at the validation rows; the trees of all folds grow side by side.
+
+    One number of rounds for all folds follows the noise of a single one less than each fold's best.
+    """
+    growing = [_start(settings, fold.x_train, fold.y_train, seed=seed) for fold in folds]
+    best = Look(rounds=0, ap=-np.inf, odds=())
+    odds = [np.zeros(len(fold.y_valid)) for fold in folds]
+    for first in range(0, settings.max_rounds, settings.step):
+        done = min(first + settings.step, settings.max_rounds)
+        for place, (boosters, fold) in enumerate(zip(growing, folds, strict=True)):
+            _advance(boosters, done - first)
+            added = [_odds(booster, fold.x_valid, first=first) for booster in boosters]
+            odds[place] = odds[place] + np.mean(added, axis=0)
+        ap = mean_ap(folds, odds)
         _LOG.debug("rounds %d: validation AP %.4f", done, ap)
-        if ap > best_ap:
-            best_rounds, best_ap = done, ap
-        elif done - best_rounds >= settings.patience * settings.step:
+        if ap > best.ap:
+            best = Look(rounds=done, ap=ap, odds=tuple(odds))
+        elif done - best.rounds >= settings.patience * settings.step:
             break
-    return average(boosters, rounds=best_rounds), best_rounds
+    return best
 
 
 def predict(booster: lightgbm.Booster, x: NDArray[np.float32]) -> Floats:
@@ -149,6 +158,11 @@ def _advance(boosters: Sequence[Any], rounds: int) -> None:
     for booster in boosters:
         for _ in range(rounds):
             booster.update()
+
+
+def _odds(booster: lightgbm.Booster, x: NDArray[np.float32], *, first: int) -> Floats:
+    added = booster.predict(x, start_iteration=first, raw_score=True, num_threads=cpu_limit())
+    return np.asarray(added, dtype=np.float64)
 
 
 def _blocks(text: str) -> list[str]:

@@ -22,7 +22,9 @@ UNITS = {"m": MINUTE, "h": HOUR, "d": DAY}
 # Every kind of feature, of single keys and of pairs, over windows from short to the longest.
 PAIRS = ("customer_terminal", "customer_device", "terminal_merchant")
 WINDOWS = ("1h", "7d", "60d")
-KINDS = ("count", "sum", "mean", "ratio", "matured", "frauds", "risk")
+AMOUNT_KINDS = ("count", "sum", "mean", "ratio", "max")
+LABEL_KINDS = ("matured", "frauds", "risk", "usual", "fraud_mean", "streak", "first_fraud")
+KINDS = (*AMOUNT_KINDS, *LABEL_KINDS)
 NAMES = tuple(
     name
     for key in (*KEYS, *PAIRS)
@@ -94,10 +96,10 @@ def value(history: Sequence[Event], i: int, name: str, delay: int) -> float:
     words = name.split("_")
     keys = words[: 2 if words[1] in KEYS else 1]
     window = int(words[-1][:-1]) * UNITS[words[-1][-1]] if words[-1][:1].isdigit() else 0
-    kind = " ".join(words[len(keys) : len(words) - bool(window)])
+    kind = "_".join(words[len(keys) : len(words) - bool(window)])
     now = history[i]
     if any(getattr(now, key) is None for key in keys):
-        return {"since": CAP / HOUR, "since fraud": CAP / HOUR, "ratio": 1.0}.get(kind, 0.0)
+        return {"since": CAP / HOUR, "since_fraud": CAP / HOUR, "first_fraud": CAP / HOUR, "ratio": 1.0}.get(kind, 0.0)
     group = [e for e in history[: i + 1] if all(getattr(e, key) == getattr(now, key) for key in keys)]
     before = group[:-1]
     inside = [e for e in group if e.at > now.at - window]
@@ -113,12 +115,24 @@ def value(history: Sequence[Event], i: int, name: str, delay: int) -> float:
         "matured": lambda: len(due),
         "frauds": lambda: len(news),
         "risk": lambda: min(len(news) / len(due), 1.0) if due else 0.0,
+        "max": lambda: float(Fraction(max([whole(e.amount) for e in inside[:-1]], default=0), 10_000)),
+        "usual": lambda: mean(due),
+        "fraud_mean": lambda: mean(news),
+        "streak": lambda: sum(all(e.at > f.at for f in known if f.at > now.at - CAP) for e in due),
+        "first_fraud": lambda: (
+            min([max([now.at - e.at for e in known if e.at > now.at - window], default=CAP), CAP]) / HOUR
+        ),
         "since": lambda: min([now.at - e.at for e in before] + [CAP]) / HOUR,
-        "since fraud": lambda: min([now.at - e.at for e in known] + [CAP]) / HOUR,
+        "since_fraud": lambda: min([now.at - e.at for e in known] + [CAP]) / HOUR,
         "component": lambda: component(history[: i + 1], now),
-        **{f"distinct {of}": lambda of=of: len({getattr(e, of) for e in inside} - {None}) for of in KEYS},
+        **{f"distinct_{of}": lambda of=of: len({getattr(e, of) for e in inside} - {None}) for of in KEYS},
     }
     return float(values[kind]())
+
+
+def mean(events: Sequence[Event]) -> float:
+    """Return the mean amount, 0 of none."""
+    return float(Fraction(sum(whole(e.amount) for e in events), 10_000 * max(len(events), 1)))
 
 
 def known_at(event: Event, delay: int) -> int:

@@ -27,8 +27,13 @@ _FAMILIES: Mapping[str, str] = {
     "sum": "spending",
     "mean": "spending",
     "ratio": "spending",
+    "max": "spending",
+    "usual": "spending",
     "frauds": "frauds",
     "risk": "frauds",
+    "fraud_mean": "frauds",
+    "streak": "frauds",
+    "first_fraud": "frauds",
     "since_fraud": "frauds",
     "distinct": "links",
     "component": "links",
@@ -71,6 +76,11 @@ def _label(feature: Feature) -> str:
         "sum": f"{who}: spent{within}",
         "mean": f"{who}: average amount{within}",
         "ratio": f"{who}: amount against the average{within}",
+        "max": f"{who}: largest amount before{within}",
+        "usual": f"{who}: average amount of transactions with a known outcome{within}",
+        "fraud_mean": f"{who}: average amount of known frauds{within}",
+        "streak": f"{who}: transactions with a known outcome since the last known fraud{within}",
+        "first_fraud": f"{who}: time since the first known fraud{within}",
         "matured": f"{who}: transactions with a known outcome{within}",
         "risk": f"{who}: fraud rate{within}",
         "frauds": f"{who}: known frauds{within}",
@@ -91,9 +101,9 @@ def _span(window_us: int) -> str:
 
 
 def _text(kind: str) -> Callable[[float], str]:
-    if kind in ("sum", "mean"):
+    if kind in ("sum", "mean", "max", "usual", "fraud_mean"):
         return _money
-    if kind in ("since", "since_fraud"):
+    if kind in ("since", "since_fraud", "first_fraud"):
         return _elapsed
     if kind == "ratio":
         return lambda value: f"{value:.1f} times"

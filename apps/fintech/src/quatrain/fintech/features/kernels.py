@@ -20,9 +20,9 @@ Floats = NDArray[np.float64]
 # Places from, and up to, which one step handles.
 Block = tuple[int, int]
 
-# The order of kinds within Spec: for fill_amounts, and for fill_labels.
+# The order of kinds within Spec: for fill_amounts, and for fill_labels. "max" has a loop of its own.
 AMOUNT_ORDER = ("count", "sum", "mean", "ratio", "since")
-LABEL_ORDER = ("matured", "frauds", "risk", "since_fraud")
+LABEL_ORDER = ("matured", "frauds", "risk", "usual", "fraud_mean", "streak", "first_fraud", "since_fraud")
 _UNIT = 10_000.0
 _HOUR_US = 3.6e9
 # Events that an edge moves past at once: mostly fewer are due, and comparing four costs less than guessing how many.
@@ -60,6 +60,11 @@ class Frauds(NamedTuple):
     latest_us: Ints  # (frauds,) when the latest of the group's frauds up to this one happened
     # (windows, frauds) sorted within the group: the first event that sees one fraud less.
     forgotten_from: Ints
+    # Sums of the amounts before each fraud in those orders: (frauds + 1,) and (windows, frauds + 1).
+    visible_total: Ints
+    forgotten_total: Ints
+    # (2, frauds) as they happened: when each did, and the first event that sees it.
+    happened: Ints
 
 
 @compiled
@@ -173,8 +178,8 @@ def fill_labels(out: Matrix, groups: Groups, frauds: Frauds, spec: Spec, reach_u
 
     `reach_us` are the label delay and what no time since exceeds.
     """
-    order, starts, at_us, _ = groups
-    first, visible_from, _, forgotten_from = frauds
+    order, starts, at_us, total = groups
+    first, visible_from = frauds.first, frauds.visible_from
     windows_us, places, windows, bounds = spec
     delay_us, longest_us = reach_us
     # Row 0 is where the window ends, or what is seen at all; the others are what each window leaves out.
@@ -190,7 +195,7 @@ def fill_labels(out: Matrix, groups: Groups, frauds: Frauds, spec: Spec, reach_u
         _find_seen(seen[0], (order, starts), (first, visible_from), g, block)
         for w in range(len(windows_us)):
             _find_low(low[1 + w], (starts, at_us), g, delay_us + windows_us[w], block)
-            _find_seen(seen[1 + w], (order, starts), (first, forgotten_from[w]), g, block)
+            _find_seen(seen[1 + w], (order, starts), (first, frauds.forgotten_from[w]), g, block)
         for f in range(len(places)):
             w = 1 + windows[f]
             if f < bounds[1]:
@@ -199,9 +204,37 @@ def fill_labels(out: Matrix, groups: Groups, frauds: Frauds, spec: Spec, reach_u
                 values[:] = seen[0] - seen[w]
             elif f < bounds[3]:
                 _share(values, seen[0] - seen[w], low[0] - low[w])
+            elif f < bounds[4]:
+                _mean_between(values, (total, low[w]), (total, low[0]), block)
+            elif f < bounds[5]:
+                _mean_between(values, (frauds.forgotten_total[w - 1], seen[w]), (frauds.visible_total, seen[0]), block)
+            elif f < bounds[6]:
+                _streak(values, (low[w], low[0]), seen[0], groups, frauds, (g, longest_us, block))
+            elif f < bounds[7]:
+                _first_fraud(values, windows_us[w - 1], groups, frauds, (g, longest_us, block))
             else:
                 _since_fraud(values, seen[0], groups, frauds, (g, longest_us, block))
             _write(out, order, places[f], values, block)
+
+
+@compiled
+def fill_max(out: Matrix, groups: Groups, window_us: int, place: int) -> None:
+    """Write the largest amount of each window's events before the event itself."""
+    order, starts, at_us, total = groups
+    # Places whose amount no later one of the window reaches: ever smaller amounts.
+    falling = np.empty(len(order), dtype=np.int64)
+    for g in range(len(starts) - 1):
+        head = tail = 0
+        for k in range(starts[g], starts[g + 1]):
+            while head < tail and at_us[falling[head]] <= at_us[k] - window_us:
+                head += 1
+            largest = total[falling[head] + 1] - total[falling[head]] if head < tail else 0
+            out[order[k], place] = float(largest) / _UNIT
+            amount = total[k + 1] - total[k]
+            while head < tail and total[falling[tail - 1] + 1] - total[falling[tail - 1]] <= amount:
+                tail -= 1
+            falling[tail] = k
+            tail += 1
 
 
 @compiled
@@ -319,9 +352,57 @@ def _share(values: Floats, n_frauds: Ints, n_due: Ints) -> None:
 
 
 @compiled
+def _mean_between(values: Floats, low: tuple[Ints, Ints], high: tuple[Ints, Ints], block: Block) -> None:
+    """Write means of amounts from sums before a place and how many they are, each at both ends."""
+    begin, end = block
+    for b in range(end - begin):
+        n = high[1][b] - low[1][b]
+        values[b] = float(high[0][high[1][b]] - low[0][low[1][b]]) / (float(n) * _UNIT) if n else 0.0
+
+
+@compiled
+def _streak(
+    values: Floats, due: tuple[Ints, Ints], seen: Ints, groups: Groups, frauds: Frauds, at: tuple[int, int, Block]
+) -> None:
+    """Write how many of the places between the two ends of `due` are later than the latest known fraud."""
+    starts, at_us = groups.starts, groups.at_us
+    g, longest_us, (begin, end) = at
+    while g + 1 < len(starts) and starts[g] < end:
+        for k in range(max(begin, starts[g]), min(end, starts[g + 1])):
+            low, high, so_far = due[0][k - begin], due[1][k - begin], seen[k - begin]
+            if so_far > frauds.first[g] and at_us[k] - frauds.latest_us[so_far - 1] < longest_us:
+                low += np.searchsorted(at_us[low:high], frauds.latest_us[so_far - 1], side="right")
+            values[k - begin] = high - low
+        g += 1
+
+
+@compiled
+def _first_fraud(values: Floats, window_us: int, groups: Groups, frauds: Frauds, at: tuple[int, int, Block]) -> None:
+    """Write the time since the first fraud of the window that is known; labels come late, so few are passed over."""
+    order, starts, at_us = groups.order, groups.starts, groups.at_us
+    happened_us, visible_from = frauds.happened
+    g, longest_us, (begin, end) = at
+    while g + 1 < len(starts) and starts[g] < end:
+        last = frauds.first[g + 1]
+        low = frauds.first[g]
+        for k in range(max(begin, starts[g]), min(end, starts[g + 1])):
+            if k == max(begin, starts[g]):
+                low += np.searchsorted(happened_us[low:last], at_us[k] - window_us, side="right")
+            while low < last and happened_us[low] <= at_us[k] - window_us:
+                low += 1
+            found = low
+            while found < last and happened_us[found] <= at_us[k] and visible_from[found] > order[k]:
+                found += 1
+            is_found = found < last and happened_us[found] <= at_us[k]
+            since_us = at_us[k] - happened_us[found] if is_found else longest_us
+            values[k - begin] = float(min(since_us, longest_us)) / _HOUR_US
+        g += 1
+
+
+@compiled
 def _since_fraud(values: Floats, seen: Ints, groups: Groups, frauds: Frauds, at: tuple[int, int, Block]) -> None:
-    _, starts, at_us, _ = groups
-    first, _, latest_us, _ = frauds
+    starts, at_us = groups.starts, groups.at_us
+    first, latest_us = frauds.first, frauds.latest_us
     g, longest_us, (begin, end) = at
     while g + 1 < len(starts) and starts[g] < end:
         for k in range(max(begin, starts[g]), min(end, starts[g + 1])):

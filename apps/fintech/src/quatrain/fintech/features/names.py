@@ -6,10 +6,18 @@ have a total order, (timestamp, transaction_id as UTF-8 bytes); the window w of 
 events j <= i of its key with t_j > t_i - w.
 
 - count, sum, mean: of the window's amounts; ratio: amount / mean, 1 where the sum is 0
+- max: the largest amount of the window's events before i, 0 where there is none
 - distinct: `device_distinct_customer_7d`, how many different non-null ids the window holds
 - matured: events j < i whose label was due in the window, t_i - w < t_j + delay <= t_i
 - frauds: frauds j < i that became known in the window (and happened less than 60 days + delay ago)
 - risk: frauds / matured, at most 1, and 0 where nothing has matured
+- usual: mean amount of the events that `matured` counts, 0 where nothing has matured: what the key
+  paid before anything that may still turn out as fraud
+- fraud_mean: mean amount of the frauds that `frauds` counts, 0 where there is none: ordinary
+  amounts tell of a place where cards are copied, large ones of the cards
+- streak: those events that `matured` counts which are later than the latest fraud of the key that
+  is known by now, unless that is 60 days old: has it ended?
+- first_fraud: hours since the first fraud of the window that is known by now, 60 days where there is none
 - since: hours since the key's previous event; since_fraud: hours since the latest of its frauds
   known by now; both at most 60 days, which also stands for "never"
 - device_component: customers connected with the device through shared devices and customers,
@@ -48,8 +56,8 @@ EPOCH_US = 30 * DAY_US
 # The handbook's delay between a transaction and the knowledge of whether it was fraud (chapter 5.3).
 LABEL_DELAY_US = WEEK_US
 
-AMOUNT_KINDS = ("count", "sum", "mean", "ratio")
-LABEL_KINDS = ("matured", "frauds", "risk")
+AMOUNT_KINDS = ("count", "sum", "mean", "ratio", "max")
+LABEL_KINDS = ("matured", "frauds", "risk", "usual", "fraud_mean", "streak", "first_fraud")
 _UNITS_US = {"d": DAY_US, "h": HOUR_US, "m": MINUTE_US}
 _SINGLE = "|".join(ENTITIES)
 _BY = "|".join([*(f"{a}_{b}" for a in ENTITIES for b in ENTITIES), *ENTITIES])
@@ -75,7 +83,9 @@ _FULL: dict[str, dict[str, tuple[str, ...]]] = {
         "sum": ("1h", "1d"),
         "mean": ("1d", "7d", "30d"),
         "ratio": ("7d", "30d"),
+        "max": ("3d", "7d", "14d"),
         "matured": ("30d",),
+        "usual": ("30d", "60d"),
         "frauds": ("7d", "30d"),
         "risk": ("30d",),
         "distinct_terminal": ("1d", "7d", "30d"),
@@ -91,6 +101,9 @@ _FULL: dict[str, dict[str, tuple[str, ...]]] = {
         "matured": ("1d", "7d", "30d"),
         "frauds": ("1d", "7d", "30d"),
         "risk": ("1d", "7d", "30d"),
+        "fraud_mean": ("30d",),
+        "streak": ("30d",),
+        "first_fraud": ("30d",),
         "distinct_customer": ("1d", "7d", "30d"),
         "since": (),
         "since_fraud": (),
@@ -111,6 +124,9 @@ _FULL: dict[str, dict[str, tuple[str, ...]]] = {
         "ratio": ("7d", "30d"),
         "frauds": ("7d", "30d"),
         "risk": ("7d", "30d"),
+        "fraud_mean": ("30d",),
+        "streak": ("30d",),
+        "first_fraud": ("30d",),
         "distinct_customer": ("1d", "7d"),
         "since_fraud": (),
     },
@@ -153,7 +169,7 @@ class Feature:
 
 def missing_value(feature: Feature) -> float:
     """Return what a feature is where its key's id is missing."""
-    if feature.kind in ("since", "since_fraud"):
+    if feature.kind in ("since", "since_fraud", "first_fraud"):
         return LONGEST_US / HOUR_US
     return 1.0 if feature.kind == "ratio" else 0.0
 
@@ -248,9 +264,9 @@ def _is_valid(feature: Feature) -> bool:
 
 
 def _reach_us(feature: Feature, label_delay_us: int) -> int:
-    if feature.kind == "matured":
+    if feature.kind in ("matured", "usual"):
         return feature.window_us + label_delay_us
-    if feature.kind in ("frauds", "risk"):
+    if feature.kind in ("frauds", "risk", "fraud_mean", "streak"):
         return LONGEST_US + label_delay_us
     return feature.window_us or LONGEST_US
 

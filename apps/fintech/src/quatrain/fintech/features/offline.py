@@ -66,6 +66,9 @@ def _fill_key(out: Matrix, placed: Placed, events: Events, key: tuple[tuple[str,
     amounts = _spec(placed, kernels.AMOUNT_ORDER)
     if len(amounts.places):
         kernels.fill_amounts(out, groups, amounts, LONGEST_US)
+    for place, feature in placed.items():
+        if feature.kind == "max":
+            kernels.fill_max(out, groups, feature.window_us, place)
     labels = _spec(placed, kernels.LABEL_ORDER)
     if len(labels.places):
         frauds = _frauds(events, by, groups, labels.windows_us, delay_us)
@@ -91,11 +94,22 @@ def _frauds(events: Events, by: tuple[str, ...], groups: Groups, windows_us: Int
     visible_from = np.maximum(fraud + 1, np.searchsorted(events.at_us, known_us))
     expiry_us = np.minimum(known_us + windows_us[:, None], at_us + LONGEST_US + delay_us)  # (W, frauds)
     forgotten_from = np.maximum(np.searchsorted(events.at_us, expiry_us), visible_from)
-    by_seen = np.lexsort((visible_from, group))
-    for window in forgotten_from:
-        window[:] = window[np.lexsort((window, group))]
+    amount, by_seen = events.amount[fraud], np.lexsort((visible_from, group))
+    forgotten_total = np.zeros((len(windows_us), len(fraud) + 1), dtype=np.int64)
+    for window, total in zip(forgotten_from, forgotten_total, strict=True):
+        by_forgotten = np.lexsort((window, group))
+        window[:] = window[by_forgotten]
+        np.cumsum(amount[by_forgotten], out=total[1:])
     first = np.searchsorted(group, np.arange(len(groups.starts)))
-    return Frauds(first, visible_from[by_seen], kernels.running_latest(first, at_us[by_seen]), forgotten_from)
+    return Frauds(
+        first=first,
+        visible_from=visible_from[by_seen],
+        latest_us=kernels.running_latest(first, at_us[by_seen]),
+        forgotten_from=forgotten_from,
+        visible_total=np.cumsum(np.append(0, amount[by_seen])),
+        forgotten_total=forgotten_total,
+        happened=np.stack([at_us, visible_from]),
+    )
 
 
 def _frauds_by_group(events: Events, by: tuple[str, ...], groups: Groups) -> tuple[Ints, Ints]:

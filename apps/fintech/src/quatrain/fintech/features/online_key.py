@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
@@ -75,6 +76,17 @@ class KeyHistory:
         self.front += 1
         if self.front > _LEFT_BEHIND and 2 * self.front > len(self.ids):
             self._compact()
+
+    def total(self, low: int, high: int) -> int:
+        """Return the sum of the amounts at the places from `low` up to `high`."""
+        if low >= high:
+            return 0
+        return self.sums[high - 1] - (self.sums[low - 1] if low else 0)
+
+    def amounts(self, low: int, high: int) -> list[int]:
+        """Return the amounts at the places from `low` up to `high`."""
+        sums = [self.sums[low - 1] if low else 0, *self.sums[low:high]]
+        return [after - before for before, after in itertools.pairwise(sums)]
 
     def low(self, place: int, edge_us: int, start: int | None = None) -> int:
         """Return the first place up to `place` that is after the edge."""

@@ -18,7 +18,7 @@ _UNIT = float(AMOUNT_UNIT)
 _HOUR_US = float(HOUR_US)
 # Kinds whose windows end at the event, in one group; those that look at labels, in another.
 _AMOUNT_KINDS = ("count", "sum", "mean", "ratio")
-_LABEL_KINDS = ("matured", "frauds", "risk")
+_LABEL_KINDS = ("matured", "frauds", "risk", "usual", "fraud_mean", "streak", "first_fraud")
 # By window, longest first: its length, and for each kind the places of its features.
 Windows: TypeAlias = tuple[tuple[int, tuple[tuple[int, ...], ...]], ...]
 
@@ -39,8 +39,10 @@ class KeyFeatures:
         self._windows = _windows(placed, _AMOUNT_KINDS)
         self._label_windows = _windows(placed, _LABEL_KINDS)
         self._has_labels = any(feature.needs_labels for feature in placed.values())
+        self._largest = _windows(placed, ("max",))
         self._since = _places(placed, "since")
         self._since_fraud = _places(placed, "since_fraud")
+        self._looks_at_latest = any(feature.kind in ("since_fraud", "streak") for feature in placed.values())
         self._distinct = tuple(
             (_ENTITIES.index(entity), _windows({p: f for p, f in placed.items() if f.of == entity}, ("distinct",)))
             for entity in dict.fromkeys(f.of for f in placed.values() if f.of is not None)
@@ -81,7 +83,7 @@ class KeyFeatures:
             history.frauds = KnownFrauds([window for window, _ in self._label_windows], self._delay_us)
         if event.known_us is not None:
             history.frauds.remove(event.order)
-        history.frauds.add(event.order, known_us)
+        history.frauds.add(event.order, known_us, event.amount)
 
     def forget(self, event: Stored) -> None:
         """Let the oldest event go."""
@@ -114,6 +116,8 @@ class KeyFeatures:
         history = self.histories[key]
         i = len(history.ids) - 1 if is_latest else history.place(event.order)
         self._write_amounts(values, history, i)
+        if self._largest:
+            self._write_largest(values, history, i)
         if self._label_windows or self._since_fraud:
             self._write_labels(values, history, i, event)
         for (_, windows), distinct in zip(self._distinct, history.distinct, strict=True):
@@ -123,42 +127,67 @@ class KeyFeatures:
                     values[place] = count
 
     def _write_amounts(self, values: list[float], history: KeyHistory, i: int) -> None:
-        now_us, sums, low = history.at_us[i], history.sums, history.front
+        now_us, low = history.at_us[i], history.front
         for window_us, (counts, totals, means, ratios) in self._windows:
             low = history.low(i, now_us - window_us, low)
             n = i + 1 - low
             for place in counts:
                 values[place] = n
-            total = sums[i] - (sums[low - 1] if low else 0)
+            total = history.total(low, i + 1)
             for place in totals:
                 values[place] = float(total) / _UNIT
             for place in means:
                 values[place] = float(total) / (float(n) * _UNIT)
             for place in ratios:
-                amount = sums[i] - (sums[i - 1] if i else 0)
+                amount = history.total(i, i + 1)
                 values[place] = float(amount) * float(n) / float(total) if total else 1.0
         if self._since:
             since_us = now_us - history.at_us[i - 1] if i > history.front else LONGEST_US
             for place in self._since:
                 values[place] = float(min(since_us, LONGEST_US)) / _HOUR_US
 
+    def _write_largest(self, values: list[float], history: KeyHistory, i: int) -> None:
+        now_us = history.at_us[i]
+        low = start = history.low(i, now_us - self._largest[0][0])
+        amounts = history.amounts(start, i)
+        for window_us, (places,) in self._largest:
+            low = history.low(i, now_us - window_us, low)
+            largest = max(amounts[low - start :], default=0)
+            for place in places:
+                values[place] = float(largest) / _UNIT
+
     def _write_labels(self, values: list[float], history: KeyHistory, i: int, event: Stored) -> None:
         due_us, frauds, low = event.at_us - self._delay_us, history.frauds, history.front
         high = history.low(i, due_us)
-        for window, (window_us, (matured, known, risks)) in enumerate(self._label_windows):
+        since_us = frauds.since_us(event.order) if frauds is not None and self._looks_at_latest else LONGEST_US
+        for window, (window_us, (matured, known, risks, usual, means, streaks, firsts)) in enumerate(
+            self._label_windows
+        ):
             low = history.low(high, due_us - window_us, low)
             n_due = high - low
-            n_frauds = frauds.count(window, event.order) if frauds is not None else 0
+            n_frauds, total = frauds.sum(window, event.order) if frauds is not None else (0, 0)
             for place in matured:
                 values[place] = n_due
             for place in known:
                 values[place] = n_frauds
             for place in risks:
                 values[place] = min(float(n_frauds) / float(n_due), 1.0) if n_due else 0.0
-        if self._since_fraud:
-            since_us = frauds.since_us(event.order) if frauds is not None else LONGEST_US
-            for place in self._since_fraud:
-                values[place] = float(since_us) / _HOUR_US
+            for place in usual:
+                values[place] = _mean(history.total(low, high), n_due)
+            for place in means:
+                values[place] = _mean(total, n_frauds)
+            for place in streaks:
+                is_recent = since_us < LONGEST_US
+                values[place] = high - (history.low(high, event.at_us - since_us, low) if is_recent else low)
+            for place in firsts:
+                first_us = frauds.first_us(event.order, window_us) if frauds is not None else LONGEST_US
+                values[place] = float(first_us) / _HOUR_US
+        for place in self._since_fraud:
+            values[place] = float(since_us) / _HOUR_US
+
+
+def _mean(total: int, n: int) -> float:
+    return float(total) / (float(n) * _UNIT) if n else 0.0
 
 
 def _places(placed: Mapping[int, Feature], kind: str, window_us: int = 0) -> tuple[int, ...]:

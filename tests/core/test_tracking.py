@@ -204,6 +204,20 @@ def test_plot_is_a_png_beside_the_history() -> None:
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
+def test_what_is_drawn_together() -> None:
+    """Losses first, the learning rate last, and the lines of one measure in its panel; positions are not drawn."""
+    rows = [
+        {"step": 1, "epoch": 1, "learning_rate": 0.1, "valid_ap/trees": 0.5, "train_loss": 2.0},
+        {"step": 2, "seconds": 3.0, "valid_ap/forest": 0.4, "valid_loss": 2.1, "valid_auc": 0.9},
+    ]
+    assert list(tracking.panels_of(rows).items()) == [
+        ("loss", ["train_loss", "valid_loss"]),
+        ("valid_ap", ["valid_ap/trees", "valid_ap/forest"]),
+        ("valid_auc", ["valid_auc"]),
+        ("learning_rate", ["learning_rate"]),
+    ]
+
+
 def test_reading_history_needs_no_plotting_library() -> None:
     """Listing runs must start at once: neither matplotlib nor torch is imported."""
     code = "import sys; from quatrain.core import tracking; tracking.list_runs(); "

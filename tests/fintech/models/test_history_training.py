@@ -186,6 +186,13 @@ def test_frauds_of_one_part_only_are_refused(world: World) -> None:
         trained(world, labels=world.labels & (parts(world.tokens) == 0))
 
 
+def test_sequences_without_their_inputs_are_refused(world: World, encoder: HistoryEncoder) -> None:
+    """Tokens alone, where the encoder learned from tokens and an input."""
+    x = sequences(world.tokens, world.test[:3], SETTINGS.sequence)
+    with pytest.raises(ValueError, match=rf"expected sequences of shape \(n, 8, {len(CHANNELS) + 1}\), got \(3, 8,"):
+        encoder.embed(x)
+
+
 def test_no_sequences_give_no_embeddings(encoder: HistoryEncoder) -> None:
     """Shape and dtype stay."""
     found = encoder.embed(np.zeros((0, SETTINGS.sequence.length, len(CHANNELS) + 1), dtype=np.float32))

@@ -35,6 +35,24 @@ def test_a_ratio_that_is_an_input_is_not_made_again() -> None:
     ]
 
 
+def test_amounts_are_compared_with_what_a_card_usually_paid() -> None:
+    """This one with either window, the largest of late with the longer; nothing with another key's."""
+    names = (
+        "amount",
+        "customer_max_3d",
+        "customer_usual_60d",
+        "customer_usual_30d",
+        "customer_max_14d",
+        "device_max_7d",
+    )
+    assert named(names) == [
+        "amount / customer_usual_30d",
+        "amount / customer_usual_60d",
+        "customer_max_3d / customer_usual_60d",
+        "customer_max_14d / customer_usual_60d",
+    ]
+
+
 @pytest.mark.parametrize("names", [(), ("amount", "V1", "V2"), ("customer_count_7d", "terminal_risk_7d")])
 def test_inputs_without_means_have_no_ratios(names: tuple[str, ...]) -> None:
     """The file's own columns have no units that a name would tell."""

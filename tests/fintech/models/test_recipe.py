@@ -73,6 +73,17 @@ def test_without_names_or_wish_there_are_no_ratios() -> None:
     assert choose(folds(), LEAN.model_copy(update={"ratios": False}), seed=0, names=NAMES).ratios == ()
 
 
+def test_every_look_is_told() -> None:
+    """Each part's rounds or epochs so far; the highest of a part is what the recipe says of it."""
+    looks: list[tuple[str, int, float]] = []
+    settings = RecipeSettings(trees={"small": TREES}, tabm=TABM)
+    chosen = choose(folds(), settings, seed=0, names=NAMES, on_look=lambda *look: looks.append(look))
+    assert [step for part, step, _ in looks if part == "small"] == [10, 20, 30]
+    assert [step for part, step, _ in looks if part == "tabm"] == [1, 2, 3]
+    for part in ("small", "small + ratios", "tabm"):
+        assert max(ap for name, _, ap in looks if name == part) == pytest.approx(chosen.valid_ap[part])
+
+
 def test_the_first_way_of_growing_wins_a_tie() -> None:
     """The same settings under another name are no better; useless ones neither; better ones are."""
     poor = TREES.model_copy(update={"max_rounds": 1, "step": 1, "num_leaves": 2})

@@ -202,7 +202,9 @@ def plot_history(
     """Draw losses, each other measure and the learning rate over the steps into a PNG; return `path`."""
     from matplotlib.figure import Figure  # half a second that only a plot should pay
 
-    panels = _panels(rows)
+    panels = panels_of(rows)
+    if not panels:
+        raise ValueError("the history holds no values to draw")
     n_columns = min(3, len(panels))
     n_rows = math.ceil(len(panels) / n_columns)
     figure = Figure(figsize=(4.6 * n_columns, 3.2 * n_rows + 0.5), layout="constrained")
@@ -222,16 +224,12 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 _POSITION = frozenset({"step", "epoch", "seconds"})
 
 
-def _panels(rows: Sequence[Mapping[str, float]]) -> dict[str, list[str]]:
+def panels_of(rows: Sequence[Mapping[str, float]]) -> dict[str, list[str]]:
+    """Return what to draw together: losses first, then each measure; `valid_ap/forest` is a line of `valid_ap`."""
     names = list(dict.fromkeys(name for row in rows for name in row if name not in _POSITION))
-    losses = [name for name in names if name.endswith("loss")]
-    others = [name for name in names if name not in losses and name != "learning_rate"]
-    panels = {"loss": losses} if losses else {}
-    panels |= {name: [name] for name in others}
-    if "learning_rate" in names:
-        panels["learning_rate"] = ["learning_rate"]
-    if not panels:
-        raise ValueError("the history holds no values to draw")
+    panels: dict[str, list[str]] = {}
+    for name in sorted(names, key=lambda name: (not name.endswith("loss"), name == "learning_rate")):
+        panels.setdefault("loss" if name.endswith("loss") else name.partition("/")[0], []).append(name)
     return panels
 
 
@@ -241,7 +239,7 @@ def _draw(
     for colour, key in zip(_COLOURS, series, strict=False):
         points = [(row["step"], row[key]) for row in rows if key in row]
         steps, values = zip(*points, strict=True)
-        axis.plot(steps, values, color=colour, linewidth=1.6, label=key.replace("_", " "))
+        axis.plot(steps, values, color=colour, linewidth=1.6, label=key.rpartition("/")[2].replace("_", " "))
         axis.plot(steps[-1], values[-1], marker="o", markersize=3.5, color=colour)
     if best_step is not None and name != "learning_rate":
         axis.axvline(best_step, color="#999999", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0, label="best")

@@ -8,10 +8,9 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from quatrain.core import tracking
 from quatrain.core.dashboard import formats
 
-# Keys of a history row that say where it stands, not how well it does.
-POSITION = frozenset({"step", "epoch", "seconds"})
 # Text and guides inside a chart: readable on both themes, of which Vega knows nothing.
 MUTED = "#7b849a"
 _HEIGHT = 240
@@ -23,17 +22,14 @@ def axis(title: str, *, number_format: str = "~g", grid: bool = True) -> alt.Axi
 
 
 def history_panels(rows: Sequence[Mapping[str, float]]) -> dict[str, list[str]]:
-    """Return what to draw together: losses in one panel, every other measure in its own."""
-    names = list(dict.fromkeys(name for row in rows for name in row if name not in POSITION))
-    losses = [name for name in names if name.endswith("loss")]
-    panels = {"Loss": losses} if losses else {}
-    return panels | {formats.label(name): [name] for name in names if name not in losses}
+    """Return what to draw together, by the panel's title."""
+    return {formats.label(title): names for title, names in tracking.panels_of(rows).items()}
 
 
 def history_frame(histories: Mapping[str, Sequence[Mapping[str, float]]], names: Sequence[str]) -> pd.DataFrame:
     """Return one row per run, step and measure: columns run, step, measure, value."""
     records = [
-        {"run": run, "step": row["step"], "measure": formats.label(name), "value": row[name]}
+        {"run": run, "step": row["step"], "measure": formats.label(name.rpartition("/")[2]), "value": row[name]}
         for run, rows in histories.items()
         for row in rows
         for name in names

@@ -174,17 +174,21 @@ def _recipe(name: str, names: tuple[str, ...], x: X, config: EvaluateConfig, mat
     if not valid:
         dates = material.plan.valid[0].to_dict()["test_from"], material.plan.valid[-1].to_dict()["test_to"]
         raise BadDataError(f"there are no frauds to choose on from {dates[0]} to {dates[1]}; give longer --test-days")
+    day = material.timeline.day
     folds = [
-        recipes.Fold(x_train=x[f.train], y_train=f.y_train, x_valid=x[f.test], y_valid=label[f.test]) for f in valid
+        recipes.Fold(
+            x_train=x[f.train], y_train=f.y_train, x_valid=x[f.test], y_valid=label[f.test], day_valid=day[f.test]
+        )
+        for f in valid
     ]
-    chosen = recipes.choose(folds, config.recipe, seed=config.seed)
+    chosen = recipes.choose(folds, config.recipe, seed=config.seed, names=names)
 
     def learned(x_train: X, y_train: Labels, rows: X) -> NDArray[np.float32]:
         return recipes.fit(chosen, x_train, y_train, seed=config.seed).predict(rows).astype(np.float32)
 
     last = folds[-1]
     latest = learned(last.x_train, last.y_train, last.x_valid)
-    calibration = fit_calibration(latest, last.y_valid, material.timeline.day[valid[-1].test])
+    calibration = fit_calibration(latest, last.y_valid, day[valid[-1].test])
 
     def score(x_train: X, y_train: Labels, rows: X) -> tuple[Floats, Floats]:
         raw = learned(x_train, y_train, rows)

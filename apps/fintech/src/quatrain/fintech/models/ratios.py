@@ -16,23 +16,24 @@ Pairs = tuple[tuple[int, int], ...]
 def ratios_of(names: Sequence[str]) -> Pairs:
     """Return pairs of places (i, j) where input i over input j says how unusual i is.
 
-    The amount over each mean of a key, unless that ratio is an input already; and a key's means
-    over its mean of the longest window: is this day dearer than this card's month?
+    The amount over each mean of a key, unless that ratio is an input already, and a key's means
+    over its mean of the longest window: is this day dearer than this card's month? The amount and
+    the largest amounts of late over what the key usually paid, before anything that may still turn
+    out as fraud.
     """
     place = {name: at for at, name in enumerate(names)}
-    means: dict[tuple[str, ...], list[Feature]] = {}
-    for name in names:
-        feature = parse(name)
-        if feature is not None and feature.kind == "mean":
-            means.setdefault(feature.by, []).append(feature)
-    pairs: list[tuple[int, int]] = []
-    for of_key in means.values():
-        of_key.sort(key=lambda mean: mean.window_us)
-        if "amount" in place:
-            missing = [mean for mean in of_key if _as_ratio(mean).name not in place]
-            pairs += [(place["amount"], place[mean.name]) for mean in missing]
-        pairs += [(place[mean.name], place[of_key[-1].name]) for mean in of_key[:-1]]
-    return tuple(pairs)
+    features = [feature for name in names if (feature := parse(name)) is not None]
+    pairs: list[tuple[str, str]] = []
+    for by in dict.fromkeys(feature.by for feature in features):
+        means, usual, largest = (
+            sorted((f for f in features if f.by == by and f.kind == kind), key=lambda f: f.window_us)
+            for kind in ("mean", "usual", "max")
+        )
+        pairs += [("amount", mean.name) for mean in means if _as_ratio(mean).name not in place]
+        pairs += [(mean.name, means[-1].name) for mean in means[:-1]]
+        pairs += [("amount", mean.name) for mean in usual]
+        pairs += [(one.name, mean.name) for mean in usual[-1:] for one in largest]
+    return tuple((place[above], place[below]) for above, below in pairs if above in place)
 
 
 def with_ratios(x: X, pairs: Pairs) -> X:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,9 @@ from quatrain.fintech.models.trees import TreeSettings
 __all__ = ["Ensemble", "Exported", "Fold", "Recipe", "choose", "fit"]
 
 _LOG = logging.getLogger(__name__)
+
+# Told of each look at the validation rows: which part, its rounds or epochs so far, the mean average precision.
+OnLook = Callable[[str, int, float], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,17 +59,25 @@ class Recipe:
         }
 
 
-def choose(folds: Sequence[Fold], settings: RecipeSettings, *, seed: int, names: Sequence[str] = ()) -> Recipe:
+def choose(
+    folds: Sequence[Fold],
+    settings: RecipeSettings,
+    *,
+    seed: int,
+    names: Sequence[str] = (),
+    on_look: OnLook = lambda _part, _step, _ap: None,
+) -> Recipe:
     """Return the parts that raise the average precision on the folds' later rows.
 
     `names` are those of the inputs; ratios are read off them. Each step builds on the one before:
-    ratios, how the trees grow, the isolation column, the network beside the trees. Raises
-    ValueError where no fold has both labels in both of its parts.
+    ratios, how the trees grow, the isolation column, the network beside the trees. `on_look` is
+    told how far each part has grown and its mean average precision there. Raises ValueError where
+    no fold has both labels in both of its parts.
     """
     folds = [fold for fold in folds if all(y.any() and not y.all() for y in (fold.y_train, fold.y_valid))]
     if not folds:
         raise ValueError("choosing a recipe needs at least one fold with both labels in both of its parts")
-    bench = _Bench(settings=settings, folds=folds, seed=seed, valid_ap={})
+    bench = _Bench(settings=settings, folds=folds, seed=seed, on_look=on_look, valid_ap={})
     trial = bench.grown(ratios_of(names) if settings.ratios else ())
     if settings.isolation:
         trial = bench.isolated(trial, settings.isolation)
@@ -110,6 +122,7 @@ class _Bench:
     # With the inputs as they came.
     folds: Sequence[Fold]
     seed: int
+    on_look: OnLook
     # Filled with every trial's mean average precision.
     valid_ap: dict[str, float]
 
@@ -170,12 +183,20 @@ class _Bench:
             train_tabm(settings, f.x_train, f.y_train, seed=self.seed, valid=(f.x_valid, f.y_valid))[1] for f in folds
         ]
         by_epoch = [[log_odds(look) for look in epoch] for epoch in zip(*looks, strict=True)]
-        best = max(range(len(by_epoch)), key=lambda epoch: mean_ap(folds, by_epoch[epoch]))
+        aps = [mean_ap(folds, of_epoch) for of_epoch in by_epoch]
+        for epoch, ap in enumerate(aps):
+            self.on_look("tabm", epoch + 1, ap)
+        best = int(np.argmax(aps))
         self._note("tabm", by_epoch[best])
         return best + 1, by_epoch[best]
 
     def _look(self, title: str, name: str, candidate: TreeSettings, folds: Sequence[Fold]) -> _Trial:
-        found = trees.look(candidate.model_copy(update={"n_seeds": self.settings.trial_seeds}), folds, seed=self.seed)
+        found = trees.look(
+            candidate.model_copy(update={"n_seeds": self.settings.trial_seeds}),
+            folds,
+            seed=self.seed,
+            on_look=partial(self.on_look, title),
+        )
         self._note(title, found.odds)
         settings = candidate.model_copy(update={"max_rounds": found.rounds})
         return _Trial(recipe=Recipe(name=name, settings=settings, valid_ap={}), folds=folds, odds=found.odds)

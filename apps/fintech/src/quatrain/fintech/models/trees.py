@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
-import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -26,7 +25,8 @@ from quatrain.fintech.models.fold import Fold, mean_ap
 if TYPE_CHECKING:
     import lightgbm
 
-_LOG = logging.getLogger(__name__)
+# Told of each look at the validation rows: the rounds or epochs so far, and the mean average precision.
+OnLook = Callable[[int, float], None]
 _PACKAGE = "quatrain-fintech[train]"
 
 
@@ -68,10 +68,13 @@ class Look:
     odds: tuple[Floats, ...]
 
 
-def look(settings: TreeSettings, folds: Sequence[Fold], *, seed: int) -> Look:
+def look(
+    settings: TreeSettings, folds: Sequence[Fold], *, seed: int, on_look: OnLook = lambda _rounds, _ap: None
+) -> Look:
     """Return the best look at the validation rows; the trees of all folds grow side by side.
 
     One number of rounds for all folds follows the noise of a single one less than each fold's best.
+    `on_look` is told the rounds so far and the mean average precision.
     """
     growing = [_start(settings, fold.x_train, fold.y_train, seed=seed) for fold in folds]
     best = Look(rounds=0, ap=-np.inf, odds=())
@@ -83,7 +86,7 @@ def look(settings: TreeSettings, folds: Sequence[Fold], *, seed: int) -> Look:
             added = [_odds(booster, fold.x_valid, first=first) for booster in boosters]
             odds[place] = odds[place] + np.mean(added, axis=0)
         ap = mean_ap(folds, odds)
-        _LOG.debug("rounds %d: validation AP %.4f", done, ap)
+        on_look(done, ap)
         if ap > best.ap:
             best = Look(rounds=done, ap=ap, odds=tuple(odds))
         elif done - best.rounds >= settings.patience * settings.step:

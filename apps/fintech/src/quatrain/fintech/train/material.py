@@ -121,6 +121,7 @@ class Material:
             y_train=self._known_at(valid)[learned],
             x_valid=self.x[held_back],
             y_valid=self._known_at(self.split.test)[held_back],
+            day_valid=self.days(held_back),
         )
 
     def _known_at(self, part: slice) -> Labels:

@@ -65,7 +65,13 @@ def train(config: TrainConfig) -> TrainResult:
         raise UsageError(f"{config.out} exists already; give --out a new folder, or leave it out to publish the model")
     with start_run(app="fintech", command="train", config=config.model_dump(mode="json")) as run:
         material = prepare(config)
-        recipe = choose(material.folds, config.recipe, seed=config.seed)
+        recipe = choose(
+            material.folds,
+            config.recipe,
+            seed=config.seed,
+            names=material.names,
+            on_look=lambda part, step, ap: run.log(step=step, **{f"valid_ap/{part}": ap}),
+        )
         champion = make_champion(config, material, recipe)
         test = champion.predict(material.x[material.rows(material.split.test)])
         rows = _rows(config, material, champion, test)

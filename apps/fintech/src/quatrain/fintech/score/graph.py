@@ -1,4 +1,4 @@
-"""The tree ensembles of an ONNX graph, and the graph that is left when they are taken out; no onnx package.
+"""The tree ensembles of an ONNX graph, and parts of the graph that do without them; no onnx package.
 
 Wire format: https://protobuf.dev/programming-guides/encoding. Field numbers: onnx.proto. The
 bundle's own check has read the file before, so malformed bytes are no case here.
@@ -21,7 +21,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _GRAPH = 7
 _NODE, _INPUT, _OUTPUT = 1, 11, 12
 _NODE_INPUT, _NODE_OUTPUT, _OP_TYPE, _ATTRIBUTE = 1, 2, 4, 5
-_NAME, _INT, _TENSOR, _INTS, _TEXTS = 1, 3, 5, 8, 9
+_NAME, _INT, _TENSOR, _GRAPH_INSIDE, _INTS, _TEXTS, _GRAPHS_INSIDE = 1, 3, 5, 6, 8, 9, 11
 _DATA_TYPE, _RAW_DATA = 2, 9
 # TensorProto.DataType.
 _FLOAT, _DOUBLE = 1, 11
@@ -42,11 +42,13 @@ _KNOWN = _REQUIRED | {"nodes_missing_value_tracks_true"}
 
 @dataclass(frozen=True, kw_only=True)
 class Ensemble:
-    """A TreeEnsembleRegressor with one target that reads the graph's input: nodes in turn, tree by tree.
+    """A TreeEnsembleRegressor with one target whose float64 leaves are added: nodes in turn, tree by tree.
 
     A row goes to `if_true` where its feature is <= threshold; a leaf has feature -1 and a weight.
     """
 
+    # What it reads, float32 (batch, columns): the graph's input, or columns beside the input's.
+    source: str
     output: str
     tree: Ints
     feature: Ints
@@ -58,30 +60,53 @@ class Ensemble:
 
 
 def ensembles(onnx: bytes, *, input_name: str) -> list[Ensemble]:
-    """Return the graph's tree ensembles that add float64 leaves and read the graph's input, cast to float64."""
+    """Return the graph's tree ensembles that read float32 columns cast to float64, an earlier one before a later.
+
+    The columns are the graph's input, float32, or what a Concat makes of it and of other columns. A
+    graph with graphs inside has none: what these read cannot be told from their node.
+    """
+    nodes = [node for node, _ in _nodes(onnx)]
+    if any(node.has_graph for node in nodes):
+        return []
+    columns, doubled, found = {input_name}, {}, []
+    for node in nodes:
+        if node.op_type == "Concat" and columns & set(node.inputs) and _attribute(onnx, *node.attributes["axis"]) == 1:
+            # A Concat has one type, so all that stand in it are float32.
+            columns.add(node.outputs[0])
+        elif node.op_type == "Cast" and node.inputs[0] in columns:
+            if _attribute(onnx, *node.attributes["to"]) == _DOUBLE:
+                doubled[node.outputs[0]] = node.inputs[0]
+        elif node.op_type == "TreeEnsembleRegressor" and node.inputs[0] in doubled:
+            ensemble = _ensemble(onnx, node, doubled[node.inputs[0]])
+            found += [] if ensemble is None else [ensemble]
+    return found
+
+
+def part(onnx: bytes, *, given: Sequence[str], wanted: Sequence[str] = ()) -> bytes:
+    """Return the model of what gives the `wanted` values, by default its outputs, with `given` values as inputs.
+
+    Wanted and given values are float32 of two dimensions. The graph's own inputs stay.
+    """
     low, high = _graph_of(onnx)
-    nodes = [_node(onnx, *place) for number, _, *place in _fields(onnx, low, high) if number == _NODE]
-    casts = (node for node in nodes if node.op_type == "Cast" and node.inputs == [input_name])
-    doubled = {node.outputs[0] for node in casts if _attribute(onnx, *node.attributes["to"]) == _DOUBLE}
-    candidates = (node for node in nodes if node.op_type == "TreeEnsembleRegressor" and node.inputs[0] in doubled)
-    return [found for node in candidates if (found := _ensemble(onnx, node)) is not None]
-
-
-def without(onnx: bytes, outputs: Sequence[str]) -> bytes:
-    """Return the model with graph inputs, float32 (batch, 1), in place of the nodes that give these outputs."""
-    low, high = _graph_of(onnx)
-    kept = []
-    for number, wire_type, start, end in _fields(onnx, low, high):
-        is_gone = number == _NODE and set(_node(onnx, start, end).outputs) & set(outputs)
-        if not is_gone:
-            kept.append(_encoded(number, wire_type, onnx[start:end]))
-    return _with_graph(onnx, [*kept, *(_bytes_field(_INPUT, _value_info(name)) for name in outputs)])
-
-
-def showing(onnx: bytes, outputs: Sequence[str]) -> bytes:
-    """Return the model with these values, float32 (batch, 1), among the outputs of its graph."""
-    low, high = _graph_of(onnx)
-    return _with_graph(onnx, [onnx[low:high], *(_bytes_field(_OUTPUT, _value_info(name)) for name in outputs)])
+    fields = list(_fields(onnx, low, high))
+    missing = {_name_of(onnx, start, end) for number, _, start, end in fields if number == _OUTPUT and not wanted}
+    missing |= set(wanted)
+    needed = set()
+    # Nodes stand in an order in which each comes after those that it reads.
+    for node, place in reversed(_nodes(onnx)):
+        if (missing - set(given)) & set(node.outputs):
+            needed.add(place)
+            missing |= set(node.inputs)
+    kept = [
+        _encoded(number, wire_type, onnx[start:end])
+        for number, wire_type, start, end in fields
+        if (number != _NODE or start in needed) and not (number == _OUTPUT and wanted)
+    ]
+    # What the graph's own input gives is no input more.
+    own = {_name_of(onnx, start, end) for number, _, start, end in fields if number == _INPUT}
+    kept += [_bytes_field(_INPUT, _value_info(name)) for name in given if name not in own]
+    kept += [_bytes_field(_OUTPUT, _value_info(name)) for name in wanted]
+    return _with_graph(onnx, kept)
 
 
 def _with_graph(onnx: bytes, parts: Sequence[bytes]) -> bytes:
@@ -98,21 +123,35 @@ class _Node:
     inputs: list[str]
     outputs: list[str]
     attributes: dict[str, tuple[int, int]]
+    has_graph: bool
+
+
+def _nodes(onnx: bytes) -> list[tuple[_Node, int]]:
+    """Return the graph's nodes, and where each begins."""
+    fields = _fields(onnx, *_graph_of(onnx))
+    return [(_node(onnx, start, end), start) for number, _, start, end in fields if number == _NODE]
 
 
 def _node(onnx: bytes, low: int, high: int) -> _Node:
     texts: dict[int, list[str]] = {_NODE_INPUT: [], _NODE_OUTPUT: [], _OP_TYPE: []}
     attributes = {}
+    has_graph = False
     for number, _, start, end in _fields(onnx, low, high):
         if number in texts:
             texts[number].append(onnx[start:end].decode())
         elif number == _ATTRIBUTE:
-            name = next((slice(*place) for field, _, *place in _fields(onnx, start, end) if field == _NAME), slice(0))
-            attributes[onnx[name].decode()] = (start, end)
-    return _Node("".join(texts[_OP_TYPE]), texts[_NODE_INPUT], texts[_NODE_OUTPUT], attributes)
+            attributes[_name_of(onnx, start, end)] = (start, end)
+            kinds = {field for field, *_ in _fields(onnx, start, end, has_runs=True)}
+            has_graph |= bool(kinds & {_GRAPH_INSIDE, _GRAPHS_INSIDE})
+    return _Node("".join(texts[_OP_TYPE]), texts[_NODE_INPUT], texts[_NODE_OUTPUT], attributes, has_graph)
 
 
-def _ensemble(onnx: bytes, node: _Node) -> Ensemble | None:
+def _name_of(onnx: bytes, low: int, high: int) -> str:
+    """Return the name of an attribute, an input or an output."""
+    return next((onnx[start:end].decode() for number, _, start, end in _fields(onnx, low, high) if number == _NAME), "")
+
+
+def _ensemble(onnx: bytes, node: _Node, source: str) -> Ensemble | None:
     """Return the node's trees, None for what is more than trees whose float64 leaves are added."""
     names = set(node.attributes)
     if not names >= _REQUIRED or not names <= _KNOWN:
@@ -127,6 +166,7 @@ def _ensemble(onnx: bytes, node: _Node) -> Ensemble | None:
     weight = np.zeros(len(tree))
     weight[place[value["target_treeids"] * width + value["target_nodeids"]]] = value["target_weights_as_tensor"]
     return Ensemble(
+        source=source,
         output=node.outputs[0],
         tree=tree,
         feature=np.where(is_leaf, -1, value["nodes_featureids"]),
@@ -230,7 +270,7 @@ def _number(value: int) -> bytes:
 
 
 def _value_info(name: str) -> bytes:
-    """Return the ValueInfoProto of a float tensor of shape (batch, 1)."""
-    shape = _bytes_field(1, _bytes_field(2, b"batch")) + _bytes_field(1, _number(1 << 3) + _number(1))
-    tensor = _number(1 << 3) + _number(_FLOAT) + _bytes_field(2, shape)
+    """Return the ValueInfoProto of a float tensor of shape (batch, columns)."""
+    dims = (_bytes_field(1, _bytes_field(2, b"batch")), _bytes_field(1, b""))
+    tensor = _number(1 << 3) + _number(_FLOAT) + _bytes_field(2, b"".join(dims))
     return _bytes_field(1, name.encode()) + _bytes_field(2, _bytes_field(1, tensor))

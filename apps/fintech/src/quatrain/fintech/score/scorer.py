@@ -21,6 +21,7 @@ from quatrain.fintech.features.names import LABEL_DELAY_US, extra_names, needs_h
 from quatrain.fintech.features.row import DAY_US
 from quatrain.fintech.journal import events_of
 from quatrain.fintech.reasons import explain
+from quatrain.fintech.score.inputs import Inputs
 from quatrain.fintech.score.outputs import ALERTS, SCORES, alerts_table, scores_table
 from quatrain.fintech.score.past import HISTORY, Past
 from quatrain.fintech.score.policy import SCORE, Floats32, Policy
@@ -76,9 +77,9 @@ class Scorer:
     def _score_whole(self, rows: pa.Table, past: Past, source: Source, sink: Sink) -> None:
         sink.write(HISTORY, events_of(rows))
         events, labelled = past.before(rows, sink)
-        x = build(labelled, self._names, history=events, label_delay_us=self._label_delay_us)
+        inputs = Inputs(labelled, self._names, history=events, label_delay_us=self._label_delay_us)
         for start in range(0, len(rows), _CHUNK):
-            self._deliver(rows.slice(start, _CHUNK), x[start : start + _CHUNK], source, sink)
+            self._deliver(rows.slice(start, _CHUNK), inputs.part(start, start + _CHUNK), source, sink)
 
     def _deliver(self, rows: pa.Table | pa.RecordBatch, x: Floats32, source: Source, sink: Sink) -> None:
         measures = self._policy.measures(self._model.predict(x).outputs) if len(x) else self._policy.nothing()

@@ -15,7 +15,7 @@ from quatrain.fintech.metrics.scored import Labels
 from quatrain.fintech.models import recipe as recipes
 from quatrain.fintech.models.fold import Fold, X
 from quatrain.fintech.models.recipe import Recipe, choose, fit
-from quatrain.fintech.models.recipe_settings import IsolationSettings, RecipeSettings, quick_settings, thorough_settings
+from quatrain.fintech.models.recipe_settings import IsolationSettings, RecipeSettings, quick_settings
 from quatrain.fintech.models.stacking import Stack
 from quatrain.fintech.models.tabm_settings import TabmSettings
 from quatrain.fintech.models.trees import TreeSettings
@@ -196,10 +196,7 @@ def test_the_summary_names_every_part() -> None:
 
 
 def test_the_quick_settings_need_no_torch() -> None:
-    """Choosing, training and exporting import none; the thorough ones try every part."""
-    thorough = thorough_settings()
-    assert thorough.isolation
-    assert thorough.tabm
+    """Choosing, training and exporting import none."""
     assert quick_settings(max_rounds=10).trees["lightgbm"].step == 10
     code = (
         "import sys, numpy as np\n"

@@ -125,17 +125,15 @@ def _train(history: Path, results: Path) -> None:
 
 
 def _train_config(history: Path) -> TrainConfig:
-    from quatrain.fintech.models.recipe_settings import RecipeSettings
-    from quatrain.fintech.models.trees import TreeSettings
+    from quatrain.fintech.models.recipe_settings import quick_settings
     from quatrain.fintech.train.config import TrainConfig
 
-    trees = TreeSettings(learning_rate=0.05, max_bin=2047, max_rounds=200, step=25, patience=3, n_seeds=1)
     return TrainConfig(
         data=str(history),
         promote="yes",
         seed=_SEED,
         alert_budget=_ALERT_BUDGET,
-        recipe=RecipeSettings(trees={"lightgbm": trees}),
+        recipe=quick_settings(),
         n_folds=1,
         n_resamples=200,
     )

@@ -49,11 +49,6 @@ class RecipeSettings(Config):
     level: float = Field(default=0.9, gt=0, lt=1)
 
 
-def thorough_settings() -> RecipeSettings:
-    """Return settings that also try an isolation column and a network: some ten times as long, and needs torch."""
-    return RecipeSettings(isolation=IsolationSettings(), tabm=TabmSettings())
-
-
 def quick_settings(*, max_rounds: int = 200) -> RecipeSettings:
     """Return settings that train in seconds: for a demonstration, or a first look."""
     trees = TreeSettings(

@@ -9,6 +9,13 @@ from quatrain.fintech.evaluate.protocol import Row
 from quatrain.fintech.features.names import needs_history
 from quatrain.fintech.wording import wording
 
+# The settings of the trees that are told; the parts of a recipe, and what they are called.
+_SETTINGS = ("learning_rate", "num_leaves", "min_child_samples", "lambda_l2", "max_bin")
+_PARTS = {
+    "ratios": "Quotients of inputs",
+    "isolation": "An isolation forest's path length as an input",
+    "tabm": "A network (TabM) beside the trees",
+}
 # The columns of the results table; the rest of the measures is in the manifest.
 _SHOWN = ("ap", "auc", "value_recall", "precision", "recall", "alert_rate", "ece")
 
@@ -84,7 +91,27 @@ Ranking transactions for review by a person. Not for refusing a customer without
 
 
 def _recipe(recipe: Mapping[str, Any]) -> str:
-    return "\n".join(f"- {key.replace('_', ' ')}: {value}" for key, value in recipe.items())
+    """Return what the model is made of, and how everything that was tried did on the validation folds."""
+    tried = recipe["valid_ap"]
+    ratios = f"with {recipe['ratios']} quotients of inputs made inside the graph" if recipe["ratios"] else ""
+    settings = {key: value for key, value in recipe.items() if key not in ("trees", "valid_ap", *_PARTS, "stack")}
+    lines = [
+        f"- LightGBM, {settings.pop('n_seeds')} seeds of {settings.pop('max_rounds')} trees averaged {ratios}".rstrip(),
+        f"- Settings: {', '.join(f'{key} {value:g}' for key, value in settings.items() if key in _SETTINGS)}",
+        *(f"- {told}: {_verdict(part, recipe)}" for part, told in _PARTS.items() if part != "ratios"),
+    ]
+    if recipe["stack"]:
+        weights = ", ".join(f"{weight:.2f}" for weight in recipe["stack"]["weights"])
+        lines.append(f"- Weights of the trees' and the network's log odds: {weights}")
+    table = "\n".join(f"| {name} | {ap:.4f} |" for name, ap in tried.items())
+    return "\n".join(lines) + f"\n\n| tried on the validation folds | AP |\n|---|---|\n{table}"
+
+
+def _verdict(part: str, recipe: Mapping[str, Any]) -> str:
+    if recipe[part]:
+        return "kept, its gain on the validation folds is beyond chance"
+    is_tried = any(name.endswith(part) for name in recipe["valid_ap"])
+    return "tried and left out, its gain on the validation folds may be chance" if is_tried else "not tried"
 
 
 def _inputs(names: Sequence[str]) -> str:

@@ -52,7 +52,11 @@ class HistoryEncoder:
 
         With a `part`, by the network alone that learned from no owner of it. A booster must learn
         from such embeddings of its training rows: of what the networks learned they are too sure.
+        Raises ValueError for sequences of another shape.
         """
+        expected = self.settings.sequence.length, len(CHANNELS) + self.n_inputs
+        if x.shape[1:] != expected:
+            raise ValueError(f"expected sequences of shape (n, {expected[0]}, {expected[1]}), got {x.shape}")
         if not len(x):
             return np.empty((0, len(READ)), dtype=np.float32)
         module = self.module if part is None else _Alone(self.module.networks[part])

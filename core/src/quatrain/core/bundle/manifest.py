@@ -118,6 +118,8 @@ class Manifest(_Frozen):
     decision: dict[str, Any] = {}
     # The digest of the bundle that this one was compressed or fine-tuned from.
     parent: Annotated[str, Field(pattern=_DIGEST)] | None = None
+    # The report of the plan that compressed it: every step with its settings, measures and verdict.
+    compression: dict[str, Any] = {}
     software: dict[str, str] = {}
     # Largest absolute difference from the golden outputs that a backend may show.
     golden_atol: float = Field(default=1e-4, ge=0)

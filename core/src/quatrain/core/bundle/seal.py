@@ -60,6 +60,7 @@ def seal(
     data: Mapping[str, Any] | None = None,
     decision: Mapping[str, Any] | None = None,
     parent: str | None = None,
+    compression: Mapping[str, Any] | None = None,
     weights: Arrays | None = None,
     overwrite: bool = False,
 ) -> Bundle:
@@ -85,6 +86,7 @@ def seal(
         "data": data or {},
         "decision": decision or {},
         "parent": parent,
+        "compression": compression or {},
         "software": _software(),
         "golden_atol": golden_atol,
         "files": {file: _entry(content) for file, content in contents.items()},

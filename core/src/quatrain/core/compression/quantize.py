@@ -1,0 +1,225 @@
+"""Graphs in integers through ONNX Runtime: static with calibrated ranges, or dynamic.
+
+Activations are uint8 and weights int8 per channel: the pair that AVX512-VNNI multiplies in one
+instruction. What comes after the last convolution or matrix product stays in float, since a
+probability in 256 steps would tie rows that differ.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from quatrain.core.compression import graph_edits
+from quatrain.core.compression.artifact import Artifact, digest_of
+from quatrain.core.compression.gate import RefusedError
+from quatrain.core.compression.measures import Array, Arrays, sqnr_db
+from quatrain.core.compression.nan_guard import add_guard
+from quatrain.core.compression.sessions import looking_session
+from quatrain.core.errors import require
+from quatrain.core.export import finished
+from quatrain.core.inference import open_session
+
+if TYPE_CHECKING:
+    import onnx
+
+Method = Literal["minmax", "percentile", "entropy"]
+# Matrix products alone: the choice for Transformers, whose other parts lose more in int8 than they save.
+MATMUL_ONLY = ("MatMul", "Gemm")
+_QUANTISED = frozenset({"QuantizeLinear", "DynamicQuantizeLinear", "DequantizeLinear"})
+_EXTRA = "quatrain-core[train]"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Int8:
+    """Static quantization: ranges of activations from calibration rows, never from held-back ones.
+
+    "auto" takes the method whose outputs have the least noise on every second calibration row, with
+    ranges from the others. `operators` None is all that ONNX Runtime can quantise; percentile and
+    entropy keep every activation of the calibration rows in memory.
+    """
+
+    calibration: Arrays
+    method: Method | Literal["auto"] = "auto"
+    operators: tuple[str, ...] | None = None
+    # Names of nodes that stay in float.
+    keep_float: tuple[str, ...] = ()
+    # Carries NaN and infinity past the integers, which have none.
+    guard: bool = True
+
+    changes_precision = True
+
+    @property
+    def name(self) -> str:
+        """What the report calls it."""
+        return "int8" if self.operators is None else f"int8 {'+'.join(self.operators)}"
+
+    def settings(self) -> Mapping[str, Any]:
+        """Return what decides the outcome."""
+        return {
+            "step": "int8",
+            "calibration": digest_of(self.calibration),
+            "rows": len(next(iter(self.calibration.values()))),
+            "method": self.method,
+            "operators": self.operators,
+            "keep_float": self.keep_float,
+            "guard": self.guard,
+        }
+
+    def apply(self, before: Artifact) -> Artifact:
+        """Return the graph in int8; raises RefusedError for calibration rows that stand for nothing."""
+        from quatrain.core.compression.calibration import require_representative
+
+        require_representative(self.calibration, before.inputs)
+        prepared = _prepared(before.onnx)
+        method, notes = self._choose(prepared)
+        model = self._quantised(prepared, self.calibration, method)
+        return _closed(model, before, guard=self.guard, whole_batch=False, notes=notes)
+
+    def _choose(self, prepared: onnx.ModelProto) -> tuple[Method, tuple[str, ...]]:
+        if self.method != "auto":
+            return self.method, ()
+        ranging = {name: array[::2] for name, array in self.calibration.items()}
+        judging = {name: array[1::2] for name, array in self.calibration.items()}
+        expected = _answers(prepared, judging)
+        noise = {
+            method: min(map(sqnr_db, expected, _answers(self._quantised(prepared, ranging, method), judging)))
+            for method in get_args(Method)
+        }
+        best: Method = max(noise, key=lambda method: noise[method])
+        figures = ", ".join(f"{method} {value:.1f} dB" for method, value in noise.items())
+        return best, (f"calibration {best} of {figures}",)
+
+    def _quantised(self, prepared: onnx.ModelProto, rows: Arrays, method: Method) -> onnx.ModelProto:
+        import onnx
+        from onnxruntime import quantization  # type: ignore[import-untyped]  # ships no types
+
+        from quatrain.core.compression.calibration import Reader
+
+        calibrations = {
+            "minmax": quantization.CalibrationMethod.MinMax,
+            "percentile": quantization.CalibrationMethod.Percentile,
+            "entropy": quantization.CalibrationMethod.Entropy,
+        }
+        with tempfile.TemporaryDirectory() as folder, _silent():
+            target = Path(folder) / "int8.onnx"
+            quantization.quantize_static(
+                graph_edits.copy_of(prepared),
+                target,
+                Reader(rows),
+                quant_format=quantization.QuantFormat.QDQ,
+                op_types_to_quantize=None if self.operators is None else list(self.operators),
+                nodes_to_exclude=list(self.keep_float),
+                per_channel=True,
+                activation_type=quantization.QuantType.QUInt8,
+                weight_type=quantization.QuantType.QInt8,
+                calibrate_method=calibrations[method],
+            )
+            model = onnx.load(target)
+        graph_edits.keep_tail_in_float(model.graph)
+        return model
+
+
+@dataclass(frozen=True, kw_only=True)
+class DynamicInt8:
+    """Dynamic quantization: weights in int8, activations scaled batch by batch as they come.
+
+    It needs no calibration rows. A row's answer depends a little on the other rows of its batch,
+    which the report says and the golden tolerance allows for.
+    """
+
+    operators: tuple[str, ...] = MATMUL_ONLY
+    keep_float: tuple[str, ...] = ()
+    guard: bool = True
+
+    changes_precision = True
+
+    @property
+    def name(self) -> str:
+        """What the report calls it."""
+        return "int8 dynamic"
+
+    def settings(self) -> Mapping[str, Any]:
+        """Return what decides the outcome."""
+        return {
+            "step": "dynamic int8",
+            "operators": self.operators,
+            "keep_float": self.keep_float,
+            "guard": self.guard,
+        }
+
+    def apply(self, before: Artifact) -> Artifact:
+        """Return the graph with int8 weights."""
+        import onnx
+        from onnxruntime import quantization
+
+        with tempfile.TemporaryDirectory() as folder, _silent():
+            target = Path(folder) / "int8.onnx"
+            quantization.quantize_dynamic(
+                _prepared(before.onnx),
+                target,
+                op_types_to_quantize=list(self.operators),
+                nodes_to_exclude=list(self.keep_float),
+                per_channel=True,
+                weight_type=quantization.QuantType.QInt8,
+            )
+            model = onnx.load(target)
+        return _closed(model, before, guard=self.guard, whole_batch=True, notes=())
+
+
+def _prepared(content: bytes) -> onnx.ModelProto:
+    """Return the graph with batch normalisation folded, constants computed, and shapes inferred.
+
+    Raises RefusedError for a graph that is quantised already.
+    """
+    require("onnx", package=_EXTRA)
+    import onnx
+
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "prepared.onnx"
+        looking_session(content, level="basic", saved_to=target)
+        model = onnx.load(target)
+    if any(node.op_type in _QUANTISED for node in model.graph.node):
+        raise RefusedError("the graph is quantised already; quantise once, as the last step of a plan")
+    return onnx.shape_inference.infer_shapes(model)
+
+
+def _closed(
+    model: onnx.ModelProto, before: Artifact, *, guard: bool, whole_batch: bool, notes: tuple[str, ...]
+) -> Artifact:
+    if guard:
+        add_guard(model, whole_batch=whole_batch)
+    graph_edits.keep_used_domains(model)
+    return Artifact(finished(model), before.inputs, before.outputs, notes=notes)
+
+
+def _answers(model: onnx.ModelProto, rows: Arrays) -> list[Array]:
+    answers: list[Array] = open_session(model.SerializeToString(), threads=1).run(None, dict(rows))
+    return answers
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keep ONNX Runtime's quantizer off stdout, where a command's JSON goes, and off the root logger.
+
+    Without a handler there, its first remark would set one up for the whole process.
+    """
+    root, handler = logging.getLogger(), logging.NullHandler()
+    root.addHandler(handler)
+    root.addFilter(_refuse)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        root.removeFilter(_refuse)
+        root.removeHandler(handler)
+
+
+def _refuse(_: logging.LogRecord) -> bool:
+    return False

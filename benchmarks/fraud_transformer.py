@@ -105,9 +105,9 @@ def main() -> None:
             scored.setdefault(arm, []).append(of_arm)
         print(f"world {seed}: {time.process_time() - started:.0f} CPU-seconds", flush=True)
         _print_gains(f"world {seed}", {arm: [of_arm] for arm, of_arm in of_world.items()})
-    gains = _print_gains(f"{len(seeds)} worlds", scored)
     if options.quick:
         finish()
+    gains = _print_gains(f"{len(seeds)} worlds", scored)
     base = _ap(scored[_ALONE])
     finish(
         [
@@ -267,18 +267,27 @@ def _columns(world: _World, blocks: list[Values], rows: Ints) -> Values:
 
 
 def _print_gains(title: str, scored: dict[str, list[Scored]]) -> dict[str, Difference]:
+    """Print each arm's average precision and gains, and return the gains over the booster alone."""
     base = _ap(scored[_ALONE])
-    gains = {
-        arm: paired_day_difference(of_arm, scored[_ALONE], n_resamples=2000)["ap"]
-        for arm, of_arm in scored.items()
-        if arm != _ALONE
-    }
+    gains = {arm: _gain(of_arm, scored[_ALONE]) for arm, of_arm in scored.items() if arm != _ALONE}
     rows: list[tuple[object, ...]] = [(_ALONE, base, "", "")]
-    for arm, gain in gains.items():
-        relative = f"{gain.value / base:+.1%} [{gain.low / base:+.1%}, {gain.high / base:+.1%}]"
-        rows.append((arm, _ap(scored[arm]), f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]", relative))
+    rows += [(arm, _ap(scored[arm]), *_cells(gain, base)) for arm, gain in gains.items()]
     table((title, "AP", "gain [95 %]", "relative to the booster"), rows)
+    beyond = _gain(scored[_ALL], scored[_LAGS])
+    table(
+        (f"{title}, beyond the lags", "gain [95 %]", "relative to them"), [(_ALL, *_cells(beyond, _ap(scored[_LAGS])))]
+    )
     return gains
+
+
+def _gain(first: list[Scored], second: list[Scored]) -> Difference:
+    return paired_day_difference(first, second, n_resamples=2000)["ap"]
+
+
+def _cells(gain: Difference, base: float) -> tuple[str, str]:
+    """Return the gain, and the gain in parts of what it is a gain over."""
+    relative = f"{gain.value / base:+.1%} [{gain.low / base:+.1%}, {gain.high / base:+.1%}]"
+    return f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]", relative
 
 
 def _ap(folds: list[Scored]) -> float:

@@ -80,20 +80,21 @@ def test_surprise_is_the_cross_entropy() -> None:
 
 def test_the_next_event_is_predicted_before_it_is_seen(history: EventHistory, x: Tensor) -> None:
     """The logits for an event's gap and hour, which come first, do not depend on that event."""
+    head = Pretraining(history, token_values(500)).eval().next
     changed = x.clone()
     changed[:, -1] = torch.from_numpy(token_values(8, seed=9))
     with torch.no_grad():
         logits = []
         for tokens in (x, changed):
             states, (when, where, _) = history(tokens)
-            logits.append(history.next.logits(states[:, :-1], when[:, 1:], where[:, 1:]))
-    for field, first, second in zip(history.next.fields, *logits, strict=True):
+            logits.append(head.logits(states[:, :-1], when[:, 1:], where[:, 1:]))
+    for field, first, second in zip(head.fields, *logits, strict=True):
         assert torch.equal(first[:, -1], second[:, -1]) == (field in {"gap", "hour"}), field
 
 
 def test_pretraining_counts_events_only(history: EventHistory, x: Tensor) -> None:
     """A sequence of one event has nothing to predict from its padding but itself; one of padding nothing at all."""
-    model = Pretraining(history).eval()
+    model = Pretraining(history, token_values(500)).eval()
     empty = torch.zeros_like(x)
     with torch.no_grad():
         assert (model(empty) == 0).all()

@@ -16,7 +16,6 @@ from quatrain.fintech.features.sequences import CHANNELS, Ints, SequenceSpec, To
 from quatrain.fintech.metrics.ranking import average_precision
 from quatrain.fintech.metrics.scored import Labels
 from quatrain.fintech.models import history_training
-from quatrain.fintech.models.history import Pretraining
 from quatrain.fintech.models.history_settings import HistorySettings, StageSettings
 from quatrain.fintech.models.history_training import HistoryEncoder, parts, pretrained, train_history
 
@@ -164,9 +163,7 @@ def test_pretraining_learns_a_routine(world: World) -> None:
     )
     x = torch.from_numpy(sequences(world.tokens, world.test[::9], SETTINGS.sequence))
     with torch.no_grad():
-        nats = [
-            dict(zip(Pretraining(h).names, Pretraining(h)(x).mean(0).tolist(), strict=True)) for h in (untaught, taught)
-        ]
+        nats = [dict(zip(model.names, model(x).mean(0).tolist(), strict=True)) for model in (untaught, taught)]
     assert nats[1]["gap"] < nats[0]["gap"] / 3
     assert nats[1]["hour"] < nats[0]["hour"] / 2
 

@@ -25,10 +25,10 @@ _UNSEEN = 0.5
 
 
 class EventHistory(nn.Module):
-    """What an owner's events up to each one say, and what they let expect of the next.
+    """What an owner's events up to each one say.
 
     Shape: tokens (B, T, C) with C >= len(CHANNELS) -> (B, T, width); channels beyond CHANNELS are
-    left to other modules. `tokens` (n, C) of the training time fix bins and frequencies.
+    left to other modules. `tokens` (n, C) of the training time fix the bins.
     """
 
     def __init__(self, tokens: Values, settings: HistorySettings) -> None:
@@ -45,7 +45,6 @@ class EventHistory(nn.Module):
         self.blocks = nn.ModuleList(llama.LlamaDecoderLayer(config, layer) for layer in range(settings.layers))
         self.positions = llama.LlamaRotaryEmbedding(config)
         self.norm = llama.LlamaRMSNorm(width, eps=config.rms_norm_eps)
-        self.next = NextEvent(tokens, self.parts, settings)
 
     def forward(self, x: Tensor, added: Tensor | None = None) -> tuple[Tensor, Parts]:
         """Return the states (B, T, width) and the tokens' parts; `added` (B, T, width) goes into the tokens."""
@@ -117,16 +116,20 @@ class NextEvent(nn.Module):
 
 
 class Pretraining(nn.Module):
-    """Surprise at each part of each next event, summed over a sequence: what pretraining makes small."""
+    """Surprise at each part of each next event, summed over a sequence: what pretraining makes small.
 
-    def __init__(self, history: EventHistory) -> None:
+    `tokens` (n, C) of the training time fix how often each place is expected.
+    """
+
+    def __init__(self, history: EventHistory, tokens: Values) -> None:
         super().__init__()
         self.history = history
-        self.names = (*history.next.fields, *(f"{place}_bucket" for place in history.parts.places))
+        self.next = NextEvent(tokens, history.parts, history.settings)
+        self.names = (*self.next.fields, *(f"{place}_bucket" for place in history.parts.places))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return nats per token (B, len(names)) of tokens (B, T, C)."""
-        parts, head = self.history.parts, self.history.next
+        parts, head = self.history.parts, self.next
         states, (when, where, _) = self.history(x)
         state, following, when, where = states[:, :-1], x[:, 1:], when[:, 1:], where[:, 1:]
         logits = head.logits(state, when, where)

@@ -21,7 +21,7 @@ class StageSettings(Config):
 class HistorySettings(Config):
     """Size of the Transformer, how it is pretrained, and how it is tuned on frauds."""
 
-    sequence: SequenceSpec = SequenceSpec()
+    sequence: SequenceSpec = SequenceSpec(length=16)
     width: int = Field(default=64, ge=8)
     layers: int = Field(default=2, ge=1)
     heads: int = Field(default=4, ge=1)

@@ -39,26 +39,19 @@ class Bins(nn.Module):
     """
 
     bounds: Tensor
-    centres: Tensor
 
     def __init__(self, values: NDArray[np.float32], *, n_bins: int) -> None:
         super().__init__()
         shares = np.concatenate([np.linspace(0, 1, n_bins + 1)[1:-1], _TAIL])
-        low, high = values.min(), values.max()
+        low = values.min()
         bounds = np.unique(np.quantile(values, shares, method="higher"))
         bounds = bounds[bounds > low]
         if len(bounds) < 2:  # noqa: PLR2004 - a constant, or two values: the encoding needs an inner bin
             bounds = low + np.array([1.0, 2.0])
-        place = np.searchsorted(bounds, values, side="right")
-        n = np.bincount(place, minlength=len(bounds) + 1)
-        sums = np.bincount(place, weights=values, minlength=len(bounds) + 1)
-        edges = np.concatenate([[low], bounds, [max(high, bounds[-1])]])
-        centres = np.where(n > 0, sums / np.maximum(n, 1), (edges[1:] + edges[:-1]) / 2)
         self.n_classes = len(bounds) + 1
         # Of `encode`.
         self.width = len(bounds)
         self.register_buffer("bounds", torch.as_tensor(bounds, dtype=torch.float32))
-        self.register_buffer("centres", torch.as_tensor(centres, dtype=torch.float32))
 
     def classes(self, x: Tensor) -> Tensor:
         """Return each number's bin, int64, of the shape of x."""

@@ -115,7 +115,7 @@ def train_history(
     else was known of each as it came. Raises ValueError where frauds or other rows are missing in a
     part of the owners, and UserError when SIGTERM ended the training.
     """
-    history = pretrained(settings, tokens, past, seed=seed)
+    history = pretrained(settings, tokens, past, seed=seed).history
     asked = np.full(len(tokens), _UNASKED, dtype=np.float32)
     asked[rows] = np.where(labels, _FRAUD, _LEGITIMATE)
     part = parts(tokens)
@@ -136,14 +136,14 @@ def train_history(
     return HistoryEncoder(settings=settings, module=module, n_inputs=0 if inputs is None else inputs.shape[1])
 
 
-def pretrained(settings: HistorySettings, tokens: Tokens, past: Ints, *, seed: int) -> EventHistory:
-    """Return the Transformer that learned from these events what comes next; no label is read."""
+def pretrained(settings: HistorySettings, tokens: Tokens, past: Ints, *, seed: int) -> Pretraining:
+    """Return the Transformer, with its heads, that learned from these events what comes next; no label is read."""
     seed_everything(seed)
     history = EventHistory(tokens.values[past], settings)
     x = torch.from_numpy(sequences(tokens, _ends(tokens, past, settings.pretraining_stride), settings.sequence))
-    model = Pretraining(history)
+    model = Pretraining(history, tokens.values[past])
     _fit(model, (x, torch.zeros(len(x))), settings.pretraining, settings, loss=lambda nats, _: nats.sum(-1), seed=seed)
-    return history
+    return model
 
 
 def parts(tokens: Tokens) -> Ints:

@@ -162,6 +162,25 @@ def test_a_session_gives_the_same_bits_at_every_size(n: int) -> None:
     assert [each.name for each in ours.get_outputs()] == ["probability"]
 
 
+def test_a_kernel_that_is_loaded_answers_smaller_calls_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alerts are explained by some hundred rows at a time."""
+    model = grown(leaves=31)
+    sizes: list[int] = []
+    ours, whole = ForestSession(model), open_session(model)
+    ours.run(None, {"features": inputs(session._WORTH_ROWS)})
+    plain = forest_module.Forest.sums
+
+    def counted(forest: forest_module.Forest, x: Floats32) -> Floats32:
+        sizes.append(len(x))
+        return plain(forest, x)
+
+    monkeypatch.setattr(forest_module.Forest, "sums", counted)
+    for n in (1, session._LEAST_ROWS - 1, session._LEAST_ROWS, 700):
+        x = inputs(n, seed=n)
+        np.testing.assert_array_equal(ours.run(None, {"features": x})[0], whole.run(None, {"features": x})[0])
+    assert sizes == [session._LEAST_ROWS, 700]
+
+
 def test_trees_too_large_for_the_kernel_stay_with_onnx_runtime() -> None:
     """Walking down one of a thousand leaves is faster than asking all of its nodes."""
     model, x = grown(leaves=1500, rounds=2, rows=20_000), inputs(session._WORTH_ROWS)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 # Rows of a call for which it pays to load the kernel.
 _WORTH_ROWS = 16_384
+# Rows from which on the kernel, once it is loaded, is the faster way: a call is a block at least.
+_LEAST_ROWS = 128
 # Rows of the first such call on which both ways must give the same bits.
 _CHECKED_ROWS = 512
 
@@ -56,9 +58,10 @@ class Plan:
 class ForestSession:
     """Stands in for ONNX Runtime's session on the bundle's graph, which stays the source of truth.
 
-    Calls of few rows, and graphs without trees that the kernel takes, go to ONNX Runtime. Before
-    the kernel answers anything, its sums must be ONNX Runtime's to the last bit on rows that lie
-    on and beside the trees' thresholds, and all outputs those of the whole graph on rows of the call.
+    Graphs without trees that the kernel takes, and calls of few rows, go to ONNX Runtime; until a
+    call of many rows comes, all calls do. Before the kernel answers anything, its sums must be ONNX
+    Runtime's to the last bit on rows that lie on and beside the trees' thresholds, and all outputs
+    those of the whole graph on rows of the call.
     """
 
     def __init__(self, onnx: bytes, *, threads: int | None = None) -> None:
@@ -78,7 +81,8 @@ class ForestSession:
 
     def run(self, output_names: Sequence[str] | None, arrays: Arrays, /) -> list[NDArray[Any]]:
         """Return the named outputs; the same bits whichever way they came."""
-        if len(arrays) > 1 or len(next(iter(arrays.values()))) < _WORTH_ROWS:
+        n_rows = len(next(iter(arrays.values())))
+        if len(arrays) > 1 or n_rows < (_LEAST_ROWS if self._is_prepared else _WORTH_ROWS):
             return list(self._whole.run(output_names, dict(arrays)))
         if not self._is_prepared:
             self._plan = self._prepared({name: x[:_CHECKED_ROWS] for name, x in arrays.items()})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,6 +40,7 @@ class Unchanged:
 
     name = "unchanged"
     changes_precision = False
+    must_gain = False
 
     def settings(self) -> dict[str, object]:
         """Return that there is nothing to set."""
@@ -48,6 +49,11 @@ class Unchanged:
     def apply(self, before: Artifact) -> Artifact:
         """Return the artifact itself."""
         return before
+
+    def fallbacks(self, before: Artifact) -> Iterable[Step]:
+        """Return nothing."""
+        del before
+        return ()
 
 
 @dataclass
@@ -58,6 +64,7 @@ class Counted:
     n_done: int = 0
     is_killed: bool = False
     name = "counted"
+    must_gain = False
 
     @property
     def changes_precision(self) -> bool:
@@ -74,6 +81,10 @@ class Counted:
             raise KeyboardInterrupt
         self.n_done += 1
         return self.inner.apply(before)
+
+    def fallbacks(self, before: Artifact) -> Iterable[Step]:
+        """Return those of the step inside."""
+        return self.inner.fallbacks(before)
 
 
 def test_an_accepted_step_is_sealed_with_its_lineage(run: Run, bundle: Bundle, digits: Digits) -> None:
@@ -312,6 +323,31 @@ def test_other_rows_than_the_first_models_are_an_error(
     step = Int8(calibration=digits.calibration, method="minmax")
     with pytest.raises(ValueError, match="the same held-back rows in the same order"):
         compress(bundle, [step], gate=gate, evaluate=shuffled, folder=tmp_path / "plan")
+
+
+def test_what_is_too_coarse_is_tried_again_with_its_most_sensitive_nodes_in_float(
+    run: Run, gate: Gate, digits: Digits
+) -> None:
+    """All in int8 misses the asked SQNR, one node in float reaches it: both rows are in the report."""
+    step = Int8(calibration=digits.calibration, method="minmax", mixed=2)
+    coarse = run(replace(step, mixed=0)).report.steps[0].measured
+    assert coarse is not None
+    result = run(step, gate=replace(gate, min_sqnr_db=coarse.sqnr_db + 0.5), overwrite=True)
+    assert [taken.accepted for taken in result.report.steps] == [False, True]
+    assert [taken.was_kept for taken in result.report.steps] == [True, False]
+    milder = result.report.steps[1]
+    assert milder.name == "int8, 1 in float"
+    assert len(milder.settings["keep_float"]) == 1
+    assert milder.measured is not None
+    assert milder.measured.integer_kernels == 2
+    assert result.bundle is not None
+
+
+def test_no_milder_form_helps_against_what_is_not_coarse(run: Run, gate: Gate, digits: Digits) -> None:
+    """A plan that is too slow is not made slower yet."""
+    step = Int8(calibration=digits.calibration, method="minmax", mixed=2)
+    result = run(step, gate=replace(gate, min_speedup=1000))
+    assert len(result.report.steps) == 1
 
 
 def test_quantising_twice_is_refused(run: Run, digits: Digits) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -23,6 +23,8 @@ class Artifact:
     onnx: bytes
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    # Inputs that stand for real ones, a few rows of each.
+    rows: Arrays = field(default_factory=dict)
     module: nn.Module | None = None
     # What a reader of the report should know, such as the calibration method that was chosen.
     notes: tuple[str, ...] = ()
@@ -39,11 +41,18 @@ class Step(Protocol):
     def changes_precision(self) -> bool:
         """Whether it only computes the same model in other numbers, so that labels must stay."""
 
+    @property
+    def must_gain(self) -> bool:
+        """Whether it is worth nothing unless the metric rises."""
+
     def settings(self) -> Mapping[str, Any]:
         """Return what decides the outcome, as JSON takes it: a finished step with the same is not redone."""
 
     def apply(self, before: Artifact) -> Artifact:
         """Return what the step makes of `before`; raises RefusedError where it can make nothing."""
+
+    def fallbacks(self, before: Artifact) -> Iterable[Step]:
+        """Return milder forms, in the order to try them, for when numbers of this one are too coarse."""
 
 
 def digest_of(arrays: Arrays) -> str:

@@ -59,6 +59,8 @@ class Measured(Config):
     drop: float
     drop_low: float
     drop_high: float
+    # The metric minus that of the step's own input.
+    step_gain: float
     # Size of the graph's file.
     n_bytes: int
     # Multiply-accumulates for one row, the share of them in integer kernels, and how many such kernels ran.
@@ -80,9 +82,13 @@ class Measured(Config):
     output_range: float
 
 
-def reasons_against(measured: Measured, gate: Gate, *, changes_precision: bool, is_last: bool) -> list[str]:
+def reasons_against(
+    measured: Measured, gate: Gate, *, changes_precision: bool, must_gain: bool, is_last: bool
+) -> list[str]:
     """Return every reason not to ship the artifact; none means that it is accepted."""
     reasons = []
+    if must_gain and measured.step_gain <= 0:
+        reasons.append(f"it did not help: {gate.metric_name} changes by {measured.step_gain:+.4f}; leave it out")
     if changes_precision and measured.integer_kernels == 0:
         reasons.append(
             "nothing was quantised: no integer kernel ran; the graph has no convolution or matrix product that this "
@@ -104,6 +110,11 @@ def reasons_against(measured: Measured, gate: Gate, *, changes_precision: bool, 
             f"the plan ends at {measured.speedup:.2f}x the first model's speed, {gate.min_speedup:g}x is asked"
         )
     return reasons
+
+
+def is_too_coarse(measured: Measured, gate: Gate) -> bool:
+    """Return whether numbers of a finer kind could help: what fails is how close the answers are."""
+    return measured.drop_high > gate.metric_drop or bool(_precision_reasons(measured, gate))
 
 
 def _precision_reasons(measured: Measured, gate: Gate) -> list[str]:

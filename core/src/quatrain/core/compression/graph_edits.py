@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import onnx
 
-_MULTIPLYING = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU"})
+# Operators whose multiplications quantization is for.
+MULTIPLYING = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU"})
 _QUANTIZE, _DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 
 
@@ -54,7 +55,7 @@ def _leads_to_product(graph: onnx.GraphProto) -> set[str]:
     """Return the names of tensors that a convolution or matrix product comes after."""
     leading: set[str] = set()
     for node in reversed(graph.node):  # a node comes before its readers
-        if node.op_type in _MULTIPLYING or any(name in leading for name in node.output):
+        if node.op_type in MULTIPLYING or any(name in leading for name in node.output):
             leading.update(node.input)
     return leading
 

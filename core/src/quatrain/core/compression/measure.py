@@ -77,6 +77,8 @@ def measured(first: Evaluated, before: Evaluated, after: Evaluated, golden_input
         drop=drop.value,
         drop_low=drop.low,
         drop_high=drop.high,
+        step_gain=gate.metric(after.scored.targets, after.scored.scores)
+        - gate.metric(before.scored.targets, before.scored.scores),
         n_bytes=len(after.graph.onnx),
         macs=cost.macs,
         integer_share=cost.integer_share,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -18,13 +17,18 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from quatrain.core.bundle.open import Bundle, open_bundle
 from quatrain.core.bundle.seal import seal
 from quatrain.core.compression.artifact import Artifact, Step
-from quatrain.core.compression.gate import Gate, Measured, RefusedError, reasons_against
+from quatrain.core.compression.gate import Gate, Measured, RefusedError, is_too_coarse, reasons_against
 from quatrain.core.compression.kernels import cost_of, cpu_milliseconds
 from quatrain.core.compression.measure import Evaluated, evaluated, measured, timed_rows
 from quatrain.core.compression.measures import Arrays, Evaluate
+from quatrain.core.compression.modules import require_same_model, weights_of, with_weights
 from quatrain.core.compression.report import Baseline, PlanReport, StepReport
-from quatrain.core.compression.shelf import Finished, Shelf
+from quatrain.core.compression.shelf import MODEL, WEIGHTS, Finished, Shelf, digests
+from quatrain.core.errors import require
 from quatrain.core.inference import load_model
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _log = logging.getLogger(__name__)
 # Machines and batch sizes that were not tried may differ a little more than those that were.
@@ -57,12 +61,15 @@ def compress(
     gate: Gate,
     evaluate: Evaluate,
     folder: Path,
+    module: nn.Module | None = None,
     overwrite: bool = False,
 ) -> CompressionResult:
     """Return the bundle compressed step by step, sealed as `folder`/bundle, and the report of every step.
 
     A step that the gate refuses is left out, and the next one takes the last accepted artifact.
     `evaluate` asks a model for its scores of held-back rows, always the same rows in the same order.
+    Pruning and distillation need `module`, the torch module that was exported into the bundle. Where
+    an int8 step is too coarse, its milder forms are tried before it is given up.
     Nothing is sealed where no step is accepted, or where the last accepted artifact is not
     `gate.min_speedup` times as fast as the bundle.
 
@@ -74,9 +81,11 @@ def compress(
         raise ValueError("a plan needs one step or more")
     parent = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     load_model(parent.path, threads=1)
-    golden_inputs, _ = parent.golden()
+    golden_inputs, golden_outputs = parent.golden()
+    if module is not None:
+        require_same_model(module, golden_inputs, golden_outputs, atol=parent.manifest.golden_atol)
     folder.mkdir(parents=True, exist_ok=True)
-    artifact = Artifact(parent.onnx, parent.manifest.inputs, parent.manifest.outputs)
+    artifact = Artifact(parent.onnx, parent.manifest.inputs, parent.manifest.outputs, golden_inputs, module)
     runner = _Runner(
         first=evaluated(artifact, evaluate, golden_inputs),
         golden_inputs=golden_inputs,
@@ -89,9 +98,8 @@ def compress(
     with _progress() as show:
         for place, step in enumerate(steps, start=1):
             show(f"{step.name} ({place} of {len(steps)})")
-            state, taken = runner.take(state, step, is_last=place == len(steps))
-            _log.info("%s: %s", step.name, "accepted" if taken.accepted else "; ".join(taken.reasons))
-            reports.append(taken)
+            state, taken = runner.take_or_fall_back(state, step, is_last=place == len(steps))
+            reports += taken
     report = PlanReport(
         metric_name=gate.metric_name,
         baseline=_baseline(parent, runner),
@@ -114,17 +122,35 @@ class _Runner:
     evaluate: Evaluate
     shelf: Shelf
 
+    def take_or_fall_back(self, state: _State, step: Step, *, is_last: bool) -> tuple[_State, list[StepReport]]:
+        """Return the state after the step, or after the first of its milder forms that is accepted, and all reports."""
+        after, report = self.take(state, step, is_last=is_last)
+        reports = [report]
+        if report.accepted or report.measured is None or not is_too_coarse(report.measured, self.gate):
+            return after, reports
+        for milder in step.fallbacks(state.artifact):
+            after, report = self.take(state, milder, is_last=is_last)
+            reports.append(report)
+            if report.accepted:
+                break
+        return after, reports
+
     def take(self, state: _State, step: Step, *, is_last: bool) -> tuple[_State, StepReport]:
         """Return the state after the step, the same if it was refused, and its report."""
         settings = dict(step.settings())
         chain = (*state.chain, settings)
         key = self.shelf.key(chain, self._measuring())
         kept = self.shelf.find(key)
-        finished, onnx = kept if kept is not None else self._finish(state, step, key)
+        finished, files, after = (*kept, None) if kept is not None else self._finish(state, step, key)
         reasons = [finished.refusal] if finished.refusal is not None else []
         if finished.measured is not None:
-            precise = step.changes_precision
-            reasons += reasons_against(finished.measured, self.gate, changes_precision=precise, is_last=is_last)
+            reasons += reasons_against(
+                finished.measured,
+                self.gate,
+                changes_precision=step.changes_precision,
+                must_gain=step.must_gain,
+                is_last=is_last,
+            )
         report = StepReport(
             name=step.name,
             settings=settings,
@@ -132,35 +158,37 @@ class _Runner:
             reasons=tuple(reasons),
             notes=finished.notes,
             measured=finished.measured,
-            onnx_sha256=finished.onnx_sha256,
+            onnx_sha256=finished.files.get(MODEL),
             seconds=finished.seconds,
             was_kept=kept is not None,
         )
-        if reasons or onnx is None:
+        _log.info("%s: %s", step.name, "; ".join(reasons) or "accepted")
+        if reasons:
             return state, report
-        artifact = replace(state.artifact, onnx=onnx)
-        after = evaluated(artifact, self.evaluate, self.golden_inputs)
+        artifact = _restored(state.artifact, files)
+        after = after or evaluated(artifact, self.evaluate, self.golden_inputs)
         precision = state.changed_precision or step.changes_precision
         return _State(artifact, after, chain, finished.measured, precision), report
 
-    def _finish(self, state: _State, step: Step, key: str) -> tuple[Finished, bytes | None]:
+    def _finish(self, state: _State, step: Step, key: str) -> tuple[Finished, dict[str, bytes], Evaluated | None]:
         start = time.monotonic()
         try:
             artifact = step.apply(state.artifact)
         except RefusedError as refusal:
             finished = Finished(name=step.name, refusal=str(refusal), seconds=time.monotonic() - start)
-            self.shelf.keep(key, finished, None)
-            return finished, None
+            self.shelf.keep(key, finished, {})
+            return finished, {}, None
+        files = _files_of(artifact)
         after = evaluated(artifact, self.evaluate, self.golden_inputs)
         finished = Finished(
             name=step.name,
             notes=artifact.notes,
             measured=measured(self.first, state.evaluated, after, self.golden_inputs, self.gate),
-            onnx_sha256=hashlib.sha256(artifact.onnx).hexdigest(),
+            files=digests(files),
             seconds=time.monotonic() - start,
         )
-        self.shelf.keep(key, finished, artifact.onnx)
-        return finished, artifact.onnx
+        self.shelf.keep(key, finished, files)
+        return finished, files, after
 
     def _measuring(self) -> dict[str, Any]:
         """Return what decides the measurement of a step, apart from the step."""
@@ -172,6 +200,23 @@ class _Runner:
             "n_resamples": gate.n_resamples,
             "seed": gate.seed,
         }
+
+
+def _files_of(artifact: Artifact) -> dict[str, bytes]:
+    files = {MODEL: artifact.onnx}
+    if artifact.module is not None:
+        safetensors = require("safetensors.numpy", package="quatrain-core[train]")
+        files[WEIGHTS] = safetensors.save(weights_of(artifact.module))
+    return files
+
+
+def _restored(before: Artifact, files: Mapping[str, bytes]) -> Artifact:
+    """Return the artifact in the files; its module is the one before with these weights, as wide as they are."""
+    module = None
+    if WEIGHTS in files and before.module is not None:
+        safetensors = require("safetensors.numpy", package="quatrain-core[train]")
+        module = with_weights(before.module, safetensors.load(files[WEIGHTS]))
+    return replace(before, onnx=files[MODEL], module=module)
 
 
 def _baseline(parent: Bundle, runner: _Runner) -> Baseline:
@@ -220,6 +265,7 @@ def _sealed(
         training=manifest.training,
         data=manifest.data,
         decision=manifest.decision,
+        weights=None if state.artifact.module is None else weights_of(state.artifact.module),
         parent=parent.digest,
         compression=report.model_dump(mode="json"),
         overwrite=overwrite,

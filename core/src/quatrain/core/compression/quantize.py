@@ -12,12 +12,12 @@ import io
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from quatrain.core.compression import graph_edits
-from quatrain.core.compression.artifact import Artifact, digest_of
+from quatrain.core.compression.artifact import Artifact, Step, digest_of
 from quatrain.core.compression.gate import RefusedError
 from quatrain.core.compression.measures import Array, Arrays, sqnr_db
 from quatrain.core.compression.nan_guard import add_guard
@@ -50,15 +50,19 @@ class Int8:
     operators: tuple[str, ...] | None = None
     # Names of nodes that stay in float.
     keep_float: tuple[str, ...] = ()
+    # How many nodes may stay in float where all in int8 is too coarse, the most sensitive ones first.
+    mixed: int = 0
     # Carries NaN and infinity past the integers, which have none.
     guard: bool = True
 
     changes_precision = True
+    must_gain = False
 
     @property
     def name(self) -> str:
         """What the report calls it."""
-        return "int8" if self.operators is None else f"int8 {'+'.join(self.operators)}"
+        name = "int8" if self.operators is None else f"int8 {'+'.join(self.operators)}"
+        return f"{name}, {len(self.keep_float)} in float" if self.keep_float else name
 
     def settings(self) -> Mapping[str, Any]:
         """Return what decides the outcome."""
@@ -82,6 +86,28 @@ class Int8:
         model = self._quantised(prepared, self.calibration, method)
         return _closed(model, before, guard=self.guard, whole_batch=False, notes=notes)
 
+    def fallbacks(self, before: Artifact) -> Iterator[Step]:
+        """Yield the step with the 1, 2, 4, ... most sensitive nodes in float, up to `mixed`."""
+        if self.mixed < 1:
+            return
+        prepared = _prepared(before.onnx)
+        ranked = [name for name in self._by_sensitivity(prepared) if name not in self.keep_float]
+        n_kept = 1
+        while n_kept <= min(self.mixed, len(ranked) - 1):
+            yield replace(self, keep_float=(*self.keep_float, *ranked[:n_kept]), mixed=0)
+            n_kept *= 2
+
+    def _by_sensitivity(self, prepared: onnx.ModelProto) -> list[str]:
+        """Return the names of products, the one first that alone in int8 makes the most noise."""
+        expected = _answers(prepared, self.calibration)
+        alone = {
+            node.name: self._quantised(prepared, self.calibration, "minmax", only=node.name)
+            for node in prepared.graph.node
+            if node.op_type in graph_edits.MULTIPLYING and (self.operators is None or node.op_type in self.operators)
+        }
+        noise = {name: min(map(sqnr_db, expected, _answers(model, self.calibration))) for name, model in alone.items()}
+        return sorted(noise, key=lambda name: noise[name])
+
     def _choose(self, prepared: onnx.ModelProto) -> tuple[Method, tuple[str, ...]]:
         if self.method != "auto":
             return self.method, ()
@@ -96,7 +122,9 @@ class Int8:
         figures = ", ".join(f"{method} {value:.1f} dB" for method, value in noise.items())
         return best, (f"calibration {best} of {figures}",)
 
-    def _quantised(self, prepared: onnx.ModelProto, rows: Arrays, method: Method) -> onnx.ModelProto:
+    def _quantised(
+        self, prepared: onnx.ModelProto, rows: Arrays, method: Method, only: str | None = None
+    ) -> onnx.ModelProto:
         import onnx
         from onnxruntime import quantization  # type: ignore[import-untyped]  # ships no types
 
@@ -115,6 +143,7 @@ class Int8:
                 Reader(rows),
                 quant_format=quantization.QuantFormat.QDQ,
                 op_types_to_quantize=None if self.operators is None else list(self.operators),
+                nodes_to_quantize=[only] if only is not None else None,
                 nodes_to_exclude=list(self.keep_float),
                 per_channel=True,
                 activation_type=quantization.QuantType.QUInt8,
@@ -139,6 +168,7 @@ class DynamicInt8:
     guard: bool = True
 
     changes_precision = True
+    must_gain = False
 
     @property
     def name(self) -> str:
@@ -172,6 +202,11 @@ class DynamicInt8:
             model = onnx.load(target)
         return _closed(model, before, guard=self.guard, whole_batch=True, notes=())
 
+    def fallbacks(self, before: Artifact) -> Iterator[Step]:
+        """Yield nothing: name the nodes to keep in float instead."""
+        del before
+        yield from ()
+
 
 def _prepared(content: bytes) -> onnx.ModelProto:
     """Return the graph with batch normalisation folded, constants computed, and shapes inferred.
@@ -196,7 +231,7 @@ def _closed(
     if guard:
         add_guard(model, whole_batch=whole_batch)
     graph_edits.keep_used_domains(model)
-    return Artifact(finished(model), before.inputs, before.outputs, notes=notes)
+    return replace(before, onnx=finished(model), module=None, notes=notes)
 
 
 def _answers(model: onnx.ModelProto, rows: Arrays) -> list[Array]:

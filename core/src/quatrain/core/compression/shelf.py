@@ -11,13 +11,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from quatrain.core.compression.gate import Measured
 from quatrain.core.config import Config
 from quatrain.core.files import sync
 
-_RECORD, _MODEL = "step.json", "model.onnx"
+# The artifact of a finished step: its graph, and where it has a module the weights of that.
+MODEL, WEIGHTS = "model.onnx", "weights.safetensors"
+_RECORD = "step.json"
 # Characters of a digest that name a folder.
 _SHORT = 24
 
@@ -29,7 +31,8 @@ class Finished(Config):
     notes: tuple[str, ...] = ()
     refusal: str | None = None
     measured: Measured | None = None
-    onnx_sha256: str | None = None
+    # Digest of each file beside the record.
+    files: dict[str, str] = Field(default_factory=dict)
     seconds: float
 
 
@@ -44,27 +47,26 @@ class Shelf:
         decided = {"chain": list(chain), "measuring": dict(measuring), "onnxruntime": version("onnxruntime")}
         return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()[:_SHORT]
 
-    def find(self, key: str) -> tuple[Finished, bytes | None] | None:
-        """Return the step and its graph, or None where it is not there whole."""
+    def find(self, key: str) -> tuple[Finished, dict[str, bytes]] | None:
+        """Return the step and its files by name, or None where it is not there whole."""
         folder = self._folder / key
         try:
             finished = Finished.model_validate_json((folder / _RECORD).read_bytes())
-            onnx = (folder / _MODEL).read_bytes() if finished.onnx_sha256 else None
+            files = {name: (folder / name).read_bytes() for name in finished.files}
         except (OSError, ValidationError):
             return None
-        if onnx is not None and hashlib.sha256(onnx).hexdigest() != finished.onnx_sha256:
-            return None
-        return finished, onnx
+        is_whole = digests(files) == finished.files
+        return (finished, files) if is_whole else None
 
-    def keep(self, key: str, finished: Finished, onnx: bytes | None) -> None:
+    def keep(self, key: str, finished: Finished, files: Mapping[str, bytes]) -> None:
         """Put the step there, whole or not at all."""
         self._folder.mkdir(parents=True, exist_ok=True)
         temporary = self._folder / f".{key}-{secrets.token_hex(8)}"
         temporary.mkdir()
         try:
             (temporary / _RECORD).write_text(finished.model_dump_json(indent=2) + "\n", encoding="utf-8")
-            if onnx is not None:
-                (temporary / _MODEL).write_bytes(onnx)
+            for name, content in files.items():
+                (temporary / name).write_bytes(content)
             for file in temporary.iterdir():
                 sync(file)
             shutil.rmtree(self._folder / key, ignore_errors=True)
@@ -72,3 +74,8 @@ class Shelf:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         sync(self._folder)
+
+
+def digests(files: Mapping[str, bytes]) -> dict[str, str]:
+    """Return the SHA-256 of each file by name."""
+    return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}

@@ -157,9 +157,7 @@ def test_the_layer_that_is_missed_most_keeps_most(run: Run, module: nn.Module, t
     result = run(Prune(ratio=0.5, training=training, keep=KEEP, score=score))
     assert result.bundle is not None, result.report.table()
     weights = result.bundle.weights()
-    assert (
-        weights["classifier.features.0.weight"].shape[0] == 16
-    )
+    assert weights["classifier.features.0.weight"].shape[0] == 16
     assert weights["classifier.features.3.weight"].shape[0] == 8
 
 

@@ -86,6 +86,10 @@ class Int8:
         model = self._quantised(prepared, self.calibration, method)
         return _closed(model, before, guard=self.guard, whole_batch=False, notes=notes)
 
+    @property
+    def _is_matmul_only(self) -> bool:
+        return self.operators is not None and set(self.operators) <= set(MATMUL_ONLY)
+
     def fallbacks(self, before: Artifact) -> Iterator[Step]:
         """Yield the step with the 1, 2, 4, ... most sensitive nodes in float, up to `mixed`."""
         if self.mixed < 1:
@@ -149,6 +153,8 @@ class Int8:
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
                 calibrate_method=calibrations[method],
+                # Where products alone are quantised, rounding what they give as well would only add noise and work.
+                extra_options={"OpTypesToExcludeOutputQuantization": list(MATMUL_ONLY)} if self._is_matmul_only else {},
             )
             model = onnx.load(target)
         graph_edits.keep_tail_in_float(model.graph)

@@ -51,7 +51,5 @@ class RecipeSettings(Config):
 
 def quick_settings(*, max_rounds: int = 200) -> RecipeSettings:
     """Return settings that train in seconds: for a demonstration, or a first look."""
-    trees = TreeSettings(
-        learning_rate=0.05, max_bin=2047, max_rounds=max_rounds, step=min(25, max_rounds), patience=3, n_seeds=1
-    )
+    trees = TreeSettings(learning_rate=0.05, max_bin=2047, max_rounds=max_rounds, step=min(25, max_rounds), patience=3)
     return RecipeSettings(trees={"lightgbm": trees})

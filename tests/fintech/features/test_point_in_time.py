@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tests.fintech.features.leaks import knows_labels_early, knows_the_future, random_events, seeded
 from tests.fintech.features.oracle import DAY, DELAYS, NAMES, Event, to_table
 
-from quatrain.fintech.features import kernels, offline
+from quatrain.fintech.features import kernels, label_kernels, offline
 from quatrain.fintech.features.build import build
 from quatrain.fintech.features.events import Events
 
@@ -87,10 +87,10 @@ def test_the_label_check_catches_labels_without_their_delay(monkeypatch: pytest.
 
 def test_the_label_check_catches_an_event_that_counts_its_own_label(monkeypatch: pytest.MonkeyPatch) -> None:
     """One row off is enough: a label known at once that its own row sees."""
-    honest = kernels.fill_labels
+    honest = label_kernels.fill_labels
 
-    def own(out: NDArray[np.float32], groups: kernels.Groups, frauds: kernels.Frauds, *rest: Any) -> None:
+    def own(out: NDArray[np.float32], groups: kernels.Groups, frauds: label_kernels.Frauds, *rest: Any) -> None:
         honest(out, groups, frauds._replace(visible_from=frauds.visible_from - 1), *rest)
 
-    monkeypatch.setattr(kernels, "fill_labels", own)
+    monkeypatch.setattr(label_kernels, "fill_labels", own)
     assert label_leaks(0) > 0

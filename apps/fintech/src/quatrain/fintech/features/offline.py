@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from quatrain.fintech.features import kernels
+from quatrain.fintech.features import kernels, label_kernels
 from quatrain.fintech.features.events import Codes, Events, Ints
 from quatrain.fintech.features.graph import components
-from quatrain.fintech.features.kernels import Frauds, Groups, Spec
+from quatrain.fintech.features.kernels import Groups, Spec
+from quatrain.fintech.features.label_kernels import Frauds
 from quatrain.fintech.features.names import ENTITIES, EPOCH_US, LONGEST_US, Feature, missing_value, parse
 
 Matrix = NDArray[np.float32]
@@ -69,10 +70,10 @@ def _fill_key(out: Matrix, placed: Placed, events: Events, key: tuple[tuple[str,
     for place, feature in placed.items():
         if feature.kind == "max":
             kernels.fill_max(out, groups, feature.window_us, place)
-    labels = _spec(placed, kernels.LABEL_ORDER)
+    labels = _spec(placed, label_kernels.LABEL_ORDER)
     if len(labels.places):
         frauds = _frauds(events, by, groups, labels.windows_us, delay_us)
-        kernels.fill_labels(out, groups, frauds, labels, (delay_us, LONGEST_US))
+        label_kernels.fill_labels(out, groups, frauds, labels, (delay_us, LONGEST_US))
     for other in dict.fromkeys(f.of for f in placed.values() if f.of is not None):
         distinct = _spec({place: f for place, f in placed.items() if f.of == other}, ("distinct",))
         kernels.fill_distinct(out, groups, *_codes(events, other), distinct)
@@ -104,7 +105,7 @@ def _frauds(events: Events, by: tuple[str, ...], groups: Groups, windows_us: Int
     return Frauds(
         first=first,
         visible_from=visible_from[by_seen],
-        latest_us=kernels.running_latest(first, at_us[by_seen]),
+        latest_us=label_kernels.running_latest(first, at_us[by_seen]),
         forgotten_from=forgotten_from,
         visible_total=np.cumsum(np.append(0, amount[by_seen])),
         forgotten_total=forgotten_total,

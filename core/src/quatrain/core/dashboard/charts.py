@@ -26,10 +26,16 @@ def history_panels(rows: Sequence[Mapping[str, float]]) -> dict[str, list[str]]:
     return {formats.label(title): names for title, names in tracking.panels_of(rows).items()}
 
 
+def series_label(name: str) -> str:
+    """Return what a line is called: "valid_loss" -> "Valid loss", "valid_ap/lightgbm" -> "lightgbm"."""
+    _, slash, line = name.partition("/")
+    return line if slash else formats.label(name)
+
+
 def history_frame(histories: Mapping[str, Sequence[Mapping[str, float]]], names: Sequence[str]) -> pd.DataFrame:
     """Return one row per run, step and measure: columns run, step, measure, value."""
     records = [
-        {"run": run, "step": row["step"], "measure": formats.label(name.rpartition("/")[2]), "value": row[name]}
+        {"run": run, "step": row["step"], "measure": series_label(name), "value": row[name]}
         for run, rows in histories.items()
         for row in rows
         for name in names

@@ -9,6 +9,7 @@ import pandas as pd
 
 from quatrain.core.dashboard.charts import MUTED, axis
 
+_MIDDLE = 0.5
 _HEIGHT = 250
 _FAR = 0.7
 # A symmetric logarithmic scale finds no ticks of its own between 0 and the largest count.
@@ -99,9 +100,11 @@ def score_histogram(frame: pd.DataFrame, *, threshold: float | None) -> Any:
         return bars.properties(height=_HEIGHT)
     line = pd.DataFrame({"threshold": [threshold], "label": ["alerts from here"]})
     rule = alt.Chart(line).mark_rule(strokeDash=[4, 3], strokeWidth=1.5, color=MUTED).encode(x="threshold:Q")
+    is_high = threshold > _MIDDLE
     text = (
         alt.Chart(line)
-        .mark_text(align="left", dx=10, fontSize=12, color=MUTED)
+        # On the side where there is room.
+        .mark_text(align="right" if is_high else "left", dx=-10 if is_high else 10, fontSize=12, color=MUTED)
         .encode(x="threshold:Q", y=alt.value(8), text="label:N")
     )
     return (bars + rule + text).properties(height=_HEIGHT)

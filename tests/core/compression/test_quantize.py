@@ -90,6 +90,14 @@ def test_products_only_leaves_convolutions_in_float(artifact: Artifact, digits: 
         assert cost.integer_macs == 32 * 16 * 10
 
 
+def test_products_only_gives_their_results_in_float(artifact: Artifact, digits: Digits) -> None:
+    """One rounding before each product, none after it."""
+    only = Int8(calibration=digits.calibration, method="minmax", operators=MATMUL_ONLY).apply(artifact)
+    kinds = [node.op_type for node in onnx.load_from_string(only.onnx).graph.node]
+    assert kinds.count("Gemm") == 1
+    assert kinds.count("QuantizeLinear") == 1
+
+
 def test_a_node_kept_in_float_runs_in_float(artifact: Artifact, digits: Digits) -> None:
     """Sensitive nodes are named."""
     first = next(node.name for node in onnx.load_from_string(artifact.onnx).graph.node if node.op_type == "Conv")

@@ -116,17 +116,45 @@ def test_an_accepted_bundle_answers_as_its_parent_does(run: Run, bundle: Bundle,
     assert 1e-4 <= result.bundle.manifest.golden_atol < 0.1
 
 
-@pytest.mark.parametrize(
-    ("operators", "what"), [(("LSTM",), "no node is of that kind"), (("Relu", "Add"), "no product is covered")]
-)
-def test_a_quantization_that_quantises_nothing_is_refused(
-    run: Run, digits: Digits, operators: tuple[str, ...], what: str
+@pytest.mark.parametrize("operators", [("LSTM",), ("Relu", "Add")])
+def test_a_quantization_that_quantises_nothing_is_refused(run: Run, digits: Digits, operators: tuple[str, ...]) -> None:
+    """No node is of that kind, or none that multiplies: the reason says what the graph has."""
+    for step in (Int8(calibration=digits.calibration, operators=operators), DynamicInt8(operators=operators)):
+        result = run(step)
+        assert result.bundle is None
+        (reason,) = result.report.steps[0].reasons
+        assert reason.startswith(f"there is nothing to quantise: no product among {', '.join(operators)} is left")
+        assert "Conv" in reason
+        assert result.report.refusal == "nothing was sealed: no step was accepted"
+
+
+def test_a_graph_that_is_int8_in_name_only_is_refused(run: Run) -> None:
+    """A step that claims another precision and changes nothing loses nothing, and passes no gate."""
+
+    @dataclass(frozen=True)
+    class Pretended(Unchanged):
+        """Nothing, under another name."""
+
+        name = "int8"
+        changes_precision = True
+
+    result = run(Pretended())
+    assert result.bundle is None
+    (reason,) = result.report.steps[0].reasons
+    assert reason.startswith("nothing was quantised: no integer kernel ran")
+
+
+def test_a_graph_without_products_is_refused_rather_than_broken(
+    seal_doubling: Callable[..., Bundle], gate: Gate, tmp_path: Path
 ) -> None:
-    """Int8 in name only does not pass, whatever its metric says."""
-    result = run(Int8(calibration=digits.calibration, method="minmax", operators=operators))
-    assert result.bundle is None, what
-    assert "nothing was quantised: no integer kernel ran" in result.report.steps[0].reasons[0]
-    assert result.report.refusal == "nothing was sealed: no step was accepted"
+    """A graph without any product has nothing to gain from integers, whichever way it is asked."""
+    bundle = seal_doubling()
+    rows = {"features": np.random.default_rng(0).uniform(0, 5, (40, 2)).astype(np.float32)}
+    evaluate = held_back(rows, np.zeros(40), output="doubled")
+    steps = [Int8(calibration=rows), Int8(calibration=rows, operators=MATMUL_ONLY), DynamicInt8()]
+    result = compress(bundle, steps, gate=gate, evaluate=evaluate, folder=tmp_path / "plan")
+    assert all(step.reasons[0].startswith("there is nothing to quantise") for step in result.report.steps)
+    assert "no convolution or matrix product is left of the graph's operators, Mul" in result.report.steps[0].reasons[0]
 
 
 @pytest.mark.parametrize(

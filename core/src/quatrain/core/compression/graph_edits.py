@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -41,6 +42,21 @@ def keep_tail_in_float(graph: onnx.GraphProto) -> None:
         _rename_producer(kept, _origin(name, undone), name)
     del graph.node[:]
     graph.node.extend(kept)
+    used = {name for node in kept for name in node.input} | outputs
+    constants = [constant for constant in graph.initializer if constant.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(constants)
+
+
+def products_of(graph: onnx.GraphProto, operators: Collection[str] | None, left_out: Collection[str]) -> list[str]:
+    """Return the names of nodes that multiply, of these operators (None: of all), but for those left out."""
+    return [
+        node.name
+        for node in graph.node
+        if node.op_type in MULTIPLYING
+        and (operators is None or node.op_type in operators)
+        and node.name not in left_out
+    ]
 
 
 def keep_used_domains(model: onnx.ModelProto) -> None:

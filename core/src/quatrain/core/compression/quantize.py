@@ -82,6 +82,7 @@ class Int8:
 
         require_representative(self.calibration, before.inputs)
         prepared = _prepared(before.onnx)
+        _require_products(prepared, self.operators, self.keep_float)
         method, notes = self._choose(prepared)
         model = self._quantised(prepared, self.calibration, method)
         return _closed(model, before, guard=self.guard, whole_batch=False, notes=notes)
@@ -95,7 +96,7 @@ class Int8:
         if self.mixed < 1:
             return
         prepared = _prepared(before.onnx)
-        ranked = [name for name in self._by_sensitivity(prepared) if name not in self.keep_float]
+        ranked = self._by_sensitivity(prepared)
         n_kept = 1
         while n_kept <= min(self.mixed, len(ranked) - 1):
             yield replace(self, keep_float=(*self.keep_float, *ranked[:n_kept]), mixed=0)
@@ -105,9 +106,8 @@ class Int8:
         """Return the names of products, the one first that alone in int8 makes the most noise."""
         expected = _answers(prepared, self.calibration)
         alone = {
-            node.name: self._quantised(prepared, self.calibration, "minmax", only=node.name)
-            for node in prepared.graph.node
-            if node.op_type in graph_edits.MULTIPLYING and (self.operators is None or node.op_type in self.operators)
+            name: self._quantised(prepared, self.calibration, "minmax", only=name)
+            for name in graph_edits.products_of(prepared.graph, self.operators, self.keep_float)
         }
         noise = {name: min(map(sqnr_db, expected, _answers(model, self.calibration))) for name, model in alone.items()}
         return sorted(noise, key=lambda name: noise[name])
@@ -195,10 +195,12 @@ class DynamicInt8:
         import onnx
         from onnxruntime import quantization
 
+        prepared = _prepared(before.onnx)
+        _require_products(prepared, self.operators, self.keep_float)
         with tempfile.TemporaryDirectory() as folder, _silent():
             target = Path(folder) / "int8.onnx"
             quantization.quantize_dynamic(
-                _prepared(before.onnx),
+                prepared,
                 target,
                 op_types_to_quantize=list(self.operators),
                 nodes_to_exclude=list(self.keep_float),
@@ -229,6 +231,15 @@ def _prepared(content: bytes) -> onnx.ModelProto:
     if any(node.op_type in _QUANTISED for node in model.graph.node):
         raise RefusedError("the graph is quantised already; quantise once, as the last step of a plan")
     return onnx.shape_inference.infer_shapes(model)
+
+
+def _require_products(
+    prepared: onnx.ModelProto, operators: tuple[str, ...] | None, keep_float: tuple[str, ...]
+) -> None:
+    if not graph_edits.products_of(prepared.graph, operators, keep_float):
+        found = ", ".join(sorted({node.op_type for node in prepared.graph.node}))
+        asked = "convolution or matrix product" if operators is None else f"product among {', '.join(operators)}"
+        raise RefusedError(f"there is nothing to quantise: no {asked} is left of the graph's operators, {found}")
 
 
 def _closed(

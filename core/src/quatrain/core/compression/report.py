@@ -55,7 +55,7 @@ class PlanReport(Config):
     def table(self) -> str:
         """Return the steps in aligned columns, the reasons against a step below it."""
         base = self.baseline
-        first = ("as trained", f"{base.metric:.4f}", "", f"{base.n_bytes / 1e6:.2f}", f"{base.macs / 1e6:.1f}")
+        first = ("as trained", f"{base.metric:.4f}", "", f"{base.n_bytes / 1e6:.3g}", f"{base.macs / 1e6:.4g}")
         front = pareto_front(self.points())
         rows = [
             tuple(cell.format(metric=self.metric_name) for cell in _HEADER),
@@ -131,8 +131,8 @@ def _row(step: StepReport, *, is_front: bool) -> tuple[str, ...]:
         step.name,
         f"{measured.metric_after:.4f}",
         f"{measured.drop:.4f} ({measured.drop_low:.4f} to {measured.drop_high:.4f})",
-        f"{measured.n_bytes / 1e6:.2f}",
-        f"{measured.macs / 1e6:.1f}",
+        f"{measured.n_bytes / 1e6:.3g}",
+        f"{measured.macs / 1e6:.4g}",
         f"{measured.integer_share:.0%}".replace("%", " %"),
         f"{measured.milliseconds:.3g}",
         f"{measured.speedup:.2f}x",

@@ -14,6 +14,7 @@ from tests.core.compression.conftest import Digits, SmallCnn, WithSoftmax
 from torch import nn
 
 from quatrain.core.bundle.open import Bundle
+from quatrain.core.compression import prune
 from quatrain.core.compression.distill import Distill
 from quatrain.core.compression.gate import Gate
 from quatrain.core.compression.kernels import cost_of
@@ -107,11 +108,11 @@ def test_a_killed_plan_takes_the_pruned_module_from_its_folder(
     run: Run, training: TrainingRows, module: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second step learns from where the first one ended, without pruning again."""
-    prune = Prune(ratio=0.5, training=training, keep=KEEP)
+    narrowed = Prune(ratio=0.5, training=training, keep=KEEP)
     lesson = Distill(teacher=module, training=training)
-    first = run(prune)
+    first = run(narrowed)
     monkeypatch.setattr(Prune, "apply", lambda *_: pytest.fail("pruned again"))
-    result = run(prune, lesson, overwrite=True)
+    result = run(narrowed, lesson, overwrite=True)
     assert result.report.steps[0].was_kept
     assert result.report.steps[0].onnx_sha256 == first.report.steps[0].onnx_sha256
     measured = result.report.steps[1].measured
@@ -190,6 +191,26 @@ def test_weights_rebuild_grouped_and_normalised_layers() -> None:
         torch.testing.assert_close(rebuilt(x), slim.eval()(x))
     assert wide[0].out_channels == 8
     assert repr(rebuilt[1]) == repr(slim[1])
+
+
+def test_a_residual_sum_is_one_group_and_norms_without_weights_are_passed_over() -> None:
+    """What is added must be equally wide; every other layer is a group of its own."""
+
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(1, 16, 3, padding=1)
+            self.norm = nn.BatchNorm2d(16, affine=False)
+            self.inner = nn.Conv2d(16, 24, 3, padding=1)
+            self.outer = nn.Conv2d(24, 16, 3, padding=1)
+            self.head = nn.Linear(16, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.norm(self.stem(x))
+            return self.head((x + self.outer(torch.relu(self.inner(x)))).mean((2, 3)))
+
+    groups = prune.groups_of(Residual(), (torch.zeros(2, 1, 6, 6),), ("head",))
+    assert sorted(sorted(group) for group in groups) == [["inner"], ["outer", "stem"]]
 
 
 def test_a_teacher_that_the_student_matches_teaches_nothing() -> None:

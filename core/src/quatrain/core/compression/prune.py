@@ -103,7 +103,7 @@ class Prune:
 
     def _ratios(self, module: nn.Module, example: tuple[torch.Tensor, ...]) -> dict[str, float]:
         """Return the share of channels that each layer shall lose, by its name."""
-        groups = _groups(module, example, self.keep)
+        groups = groups_of(module, example, self.keep)
         if self.score is None:
             return {name: self.ratio for names in groups for name in names}
         full = self.score(module)
@@ -123,6 +123,26 @@ class Prune:
         }
 
 
+def groups_of(module: nn.Module, example: tuple[torch.Tensor, ...], keep: tuple[str, ...]) -> list[list[str]]:
+    """Return the layers that must keep one width, group by group."""
+    torch_pruning = require("torch_pruning", package="quatrain-core[compress]")
+    module.eval()
+    graph = torch_pruning.DependencyGraph().build_dependency(module, example_inputs=example)
+    names = {layer: name for name, layer in module.named_modules()}
+    ignored = [module.get_submodule(name) for name in keep]
+    groups = []
+    for group in graph.get_all_groups(ignored_layers=ignored):
+        outs = [
+            names[dependency.target.module]
+            for dependency, _ in group
+            if graph.is_out_channel_pruning_fn(dependency.handler)
+            and dependency.target.module in names
+            and getattr(dependency.target.module, "weight", None) is not None
+        ]
+        groups.append(outs)
+    return groups
+
+
 def _rounded(width: int, kept: float, round_to: int) -> int:
     """Return the nearest multiple of `round_to` to the share that is kept: at least one, at most all there is."""
     return min(width, max(round_to, round(width * kept / round_to) * round_to))
@@ -137,24 +157,6 @@ def _example(before: Artifact) -> tuple[torch.Tensor, ...]:
     import torch
 
     return tuple(torch.from_numpy(np.array(array[:2])) for array in before.rows.values())
-
-
-def _groups(module: nn.Module, example: tuple[torch.Tensor, ...], keep: tuple[str, ...]) -> list[list[str]]:
-    """Return the layers that must keep one width, group by group."""
-    torch_pruning = require("torch_pruning", package="quatrain-core[compress]")
-    module.eval()
-    graph = torch_pruning.DependencyGraph().build_dependency(module, example_inputs=example)
-    names = {layer: name for name, layer in module.named_modules()}
-    ignored = [module.get_submodule(name) for name in keep]
-    groups = []
-    for group in graph.get_all_groups(ignored_layers=ignored):
-        outs = [
-            names[dependency.target.module]
-            for dependency, _ in group
-            if graph.is_out_channel_pruning_fn(dependency.handler) and dependency.target.module in names
-        ]
-        groups.append(outs)
-    return groups
 
 
 def _narrow(

@@ -53,7 +53,7 @@ def card(**parts: Any) -> str:
     recipe = Recipe(name="lightgbm", settings=TreeSettings(max_rounds=250), **parts)
     rows = [Row(name="quatrain", split="test", n=15, metrics={"ap": 0.75}, intervals={"ap": (0.7, 0.8)})]
     return write_card(
-        rows=rows, data=DATA, decision=DECISION, training={"recipe": recipe.summary()}, names=("amount", "V1")
+        rows=rows, data=DATA, decision=DECISION, training={"recipe": recipe.summary()}, names=("amount", "V1", "V2")
     )
 
 
@@ -74,3 +74,8 @@ def test_quotients_are_told_only_where_there_are_some() -> None:
     plain = card(valid_ap={})
     assert "averaged\n- Settings: learning_rate 0.02, num_leaves 16" in plain
     assert "{" not in plain
+
+
+def test_the_data_s_own_columns_are_one_line() -> None:
+    """Apart from the inputs that are computed, which are told by what they are about."""
+    assert "- amount: `amount`\n- columns of the data: `V1`, `V2`\n" in card(valid_ap={})

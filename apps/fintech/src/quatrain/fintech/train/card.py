@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quatrain.fintech.evaluate.protocol import Row
-from quatrain.fintech.features.names import needs_history
+from quatrain.fintech.features.names import extra_names, needs_history
 from quatrain.fintech.wording import wording
 
 # The settings of the trees that are told; the parts of a recipe, and what they are called.
@@ -115,9 +115,10 @@ def _verdict(part: str, recipe: Mapping[str, Any]) -> str:
 
 
 def _inputs(names: Sequence[str]) -> str:
+    own = set(extra_names(names))
     things: dict[str, list[str]] = {}
     for name in names:
-        things.setdefault(wording(name).thing, []).append(f"`{name}`")
+        things.setdefault("columns of the data" if name in own else wording(name).thing, []).append(f"`{name}`")
     lines = "\n".join(f"- {thing}: {', '.join(members)}" for thing, members in things.items())
     looks_back = (
         "They look at the transaction itself and at earlier ones, never at later ones nor at labels not yet known."

@@ -5,13 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from quatrain.core import export
 from quatrain.fintech.metrics.ranking import average_precision
-from quatrain.fintech.metrics.scored import Labels
+from quatrain.fintech.metrics.scored import Floats, Labels
 from quatrain.fintech.models import recipe as recipes
 from quatrain.fintech.models.fold import Fold, X
 from quatrain.fintech.models.recipe import Recipe, choose, fit
@@ -107,7 +108,7 @@ def test_parts_that_add_nothing_are_left_out() -> None:
     settings = RecipeSettings(trees={"small": TREES}, isolation=ISOLATION, tabm=idle)
     chosen = choose(folds("plain"), settings, seed=0)
     assert (chosen.isolation, chosen.tabm, chosen.stack) == (None, None, None)
-    assert chosen.valid_ap.keys() == {"small", "small + isolation", "tabm", "stack"}
+    assert chosen.valid_ap.keys() == {"small", "small + isolation", "tabm", "stack", "stack's trees alone"}
 
 
 def test_a_network_that_adds_something_answers_beside_the_trees() -> None:
@@ -119,7 +120,7 @@ def test_a_network_that_adds_something_answers_beside_the_trees() -> None:
     assert 1 <= chosen.tabm.epochs <= 3
     assert chosen.stack is not None
     assert chosen.stack.weights[1] > 0
-    assert chosen.valid_ap["stack"] > chosen.valid_ap[f"stumps{' + ratios' if chosen.ratios else ''}"]
+    assert chosen.valid_ap["stack"] > chosen.valid_ap["stack's trees alone"]
 
 
 def test_oddness_that_tells_frauds_becomes_a_column() -> None:
@@ -209,6 +210,39 @@ def test_the_quick_settings_need_no_torch() -> None:
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_the_stack_is_judged_on_rows_that_its_weights_have_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights of the latest fold's first half, judged on its second half and the fold before."""
+    fitted: list[int] = []
+    judged: list[list[int]] = []
+    fit_stack, is_better = recipes.fit_stack, recipes.is_better
+
+    def spy_fit(odds: Floats, label: Labels) -> Stack:
+        fitted.append(len(label))
+        return fit_stack(odds, label)
+
+    def spy_judge(folds: list[Fold], *rest: Any, **settings: Any) -> bool:
+        judged.append([len(fold.y_valid) for fold in folds])
+        return is_better(folds, *rest, **settings)
+
+    monkeypatch.setattr(recipes, "fit_stack", spy_fit)
+    monkeypatch.setattr(recipes, "is_better", spy_judge)
+    choose(folds(), RecipeSettings(trees={"small": TREES}, tabm=TABM), seed=0)
+    assert fitted[0] == 1250
+    assert judged == [[2500, 1250]]
+
+
+def test_a_network_is_not_tried_where_half_of_the_rows_has_no_fraud(caplog: pytest.LogCaptureFixture) -> None:
+    """Few frauds are no reason to fail; the log says what was left out, and so for too many rows."""
+    made = folds("plain")
+    first = np.arange(len(made[-1].y_valid)) < 1250
+    made[-1] = replace(made[-1], y_valid=made[-1].y_valid & first)
+    settings = RecipeSettings(trees={"small": TREES}, tabm=TABM)
+    assert choose(made, settings, seed=0).tabm is None
+    assert "half of the latest validation rows" in caplog.text
+    assert choose(made, settings.model_copy(update={"tabm_rows": 10}), seed=0).tabm is None
+    assert "tabm_rows=10" in caplog.text
 
 
 def test_nothing_of_the_later_rows_reaches_the_training(monkeypatch: pytest.MonkeyPatch) -> None:

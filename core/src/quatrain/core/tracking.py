@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
@@ -236,7 +237,7 @@ def panels_of(rows: Sequence[Mapping[str, float]]) -> dict[str, list[str]]:
 def _draw(
     axis: Any, rows: Sequence[Mapping[str, float]], *, name: str, series: Sequence[str], best_step: int | None
 ) -> None:
-    for colour, key in zip(_COLOURS, series, strict=False):
+    for colour, key in zip(itertools.cycle(_COLOURS), series, strict=False):
         points = [(row["step"], row[key]) for row in rows if key in row]
         steps, values = zip(*points, strict=True)
         axis.plot(steps, values, color=colour, linewidth=1.6, label=key.rpartition("/")[2].replace("_", " "))

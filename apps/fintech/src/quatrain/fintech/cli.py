@@ -339,15 +339,20 @@ def _is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
+# What a terminal has room for.
+_SHOWN = ("ap", "auc", "value_recall")
+
+
 def _rows_table(rows: list[dict[str, Any]], *, title: str) -> Table:
     from rich.table import Table
 
-    names = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
-    table = Table(title=title, title_justify="left")
-    for header in ("model", "split"):
-        table.add_column(header)
+    present = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
+    names = [name for name in present if name in _SHOWN or name.startswith("cp_")]
+    table = Table(title=title, title_justify="left", caption="all measures: --json", caption_justify="left")
+    table.add_column("model", no_wrap=True)
+    table.add_column("split", no_wrap=True)
     for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right")
     for row in rows:
         table.add_row(row["name"], row["split"], *(_cell(row, name) for name in names))
     return table

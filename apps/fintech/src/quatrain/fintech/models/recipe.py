@@ -74,14 +74,19 @@ def choose(
     told how far each part has grown and its mean average precision there. Raises ValueError where
     no fold has both labels in both of its parts.
     """
-    folds = [fold for fold in folds if all(y.any() and not y.all() for y in (fold.y_train, fold.y_valid))]
+    folds = [fold for fold in folds if _has_both(fold.y_train) and _has_both(fold.y_valid)]
     if not folds:
         raise ValueError("choosing a recipe needs at least one fold with both labels in both of its parts")
     bench = _Bench(settings=settings, folds=folds, seed=seed, on_look=on_look, valid_ap={})
     trial = bench.grown(ratios_of(names) if settings.ratios else ())
     if settings.isolation:
         trial = bench.isolated(trial, settings.isolation)
-    if settings.tabm and max(len(fold.x_train) for fold in folds) <= settings.tabm_rows:
+    n_rows = max(len(fold.x_train) for fold in folds)
+    if settings.tabm and n_rows > settings.tabm_rows:
+        _LOG.warning(
+            "no network is tried: %d rows to learn from are more than tabm_rows=%d", n_rows, settings.tabm_rows
+        )
+    elif settings.tabm:
         trial = bench.stacked(trial, settings.tabm)
     return replace(trial.recipe, valid_ap=bench.valid_ap)
 
@@ -163,17 +168,31 @@ class _Bench:
         return _Trial(recipe=recipe, folds=best.folds, odds=trial.odds)
 
     def stacked(self, best: _Trial, settings: TabmSettings) -> _Trial:
-        """Return the trial beside whose trees a network answers, weighted on the latest fold."""
+        """Return the trial beside whose trees a network answers, weighted on the latest fold.
+
+        Weights that are judged are of its first half, and judged on the second and the folds before.
+        """
+        latest = best.folds[-1]
+        half = len(latest.y_valid) // 2
+        if not (_has_both(latest.y_valid[:half]) and _has_both(latest.y_valid[half:])):
+            _LOG.warning("no network is tried: half of the latest validation rows has only one of the labels")
+            return best
         epochs, network = self._epochs(settings, best.folds)
         members = [np.column_stack(pair) for pair in zip(best.odds, network, strict=True)]
-        stack = fit_stack(members[-1], best.folds[-1].y_valid)
-        trial = _Trial(
+        early = fit_stack(members[-1][:half], latest.y_valid[:half])
+        judged = [*best.folds[:-1], _from(latest, half)]
+        odds = [early(of_fold) for of_fold in [*members[:-1], members[-1][half:]]]
+        alone = [*best.odds[:-1], best.odds[-1][half:]]
+        self.valid_ap["stack"] = mean_ap(judged, odds)
+        self.valid_ap["stack's trees alone"] = mean_ap(judged, alone)
+        if not is_better(judged, odds, alone, level=self.settings.level, seed=self.seed):
+            return best
+        stack = fit_stack(members[-1], latest.y_valid)
+        return _Trial(
             recipe=replace(best.recipe, tabm=settings.model_copy(update={"epochs": epochs}), stack=stack),
             folds=best.folds,
             odds=[stack(of_fold) for of_fold in members],
         )
-        self._note("stack", trial.odds)
-        return trial if self._is_better(trial, best) else best
 
     def _epochs(self, settings: TabmSettings, folds: Sequence[Fold]) -> tuple[int, list[Floats]]:
         """Return the epochs with the highest mean average precision of the network alone, and its log odds there."""
@@ -207,6 +226,15 @@ class _Bench:
 
     def _is_better(self, trial: _Trial, than: _Trial) -> bool:
         return is_better(self.folds, trial.odds, than.odds, level=self.settings.level, seed=self.seed)
+
+
+def _has_both(label: Labels) -> bool:
+    return bool(label.any() and not label.all())
+
+
+def _from(fold: Fold, first: int) -> Fold:
+    days = None if fold.day_valid is None else fold.day_valid[first:]
+    return replace(fold, x_valid=fold.x_valid[first:], y_valid=fold.y_valid[first:], day_valid=days)
 
 
 def _fed(fold: Fold, columns: Callable[[X], X]) -> Fold:

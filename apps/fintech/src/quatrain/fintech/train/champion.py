@@ -67,7 +67,7 @@ def make_champion(config: TrainConfig, material: Material, recipe: Recipe) -> Ch
     budget needs no labels; they also tell whether the share of frauds has changed. Where there are
     too few of them, both stay as the trial has them.
     """
-    fold = material.folds[-1]
+    fold = material.latest_fold
     trial = fit(recipe, fold.x_train, fold.y_train, seed=config.seed)
     valid_score = trial.predict(fold.x_valid)
     valid_days = material.days(material.rows(material.split.valid))

@@ -58,8 +58,13 @@ class Material:
         at_us = self.labelled.timestamp_us[:known]
         parts = time_folds(at_us, n_folds=self.n_folds, first_share=first_share, delay_us=self.label_delay_us)
         earlier = [*parts][:-1] if self.n_folds > 1 else []
-        folds = [self._fold(train, valid) for train, valid in [*earlier, (self.split.train, self.split.valid)]]
-        return [fold for fold in folds if fold.y_train.any() and fold.y_valid.any()]
+        folds = [self._fold(train, valid) for train, valid in earlier]
+        return [*(fold for fold in folds if fold.y_train.any() and fold.y_valid.any()), self.latest_fold]
+
+    @property
+    def latest_fold(self) -> Fold:
+        """The fold whose later rows are the validation rows; `prepare` has seen to both labels in both parts."""
+        return self._fold(self.split.train, self.split.valid)
 
     @property
     def known(self) -> tuple[X, Labels]:
@@ -141,7 +146,7 @@ def prepare(config: TrainConfig) -> Material:
     at_us = labelled.timestamp_us
     delay_us = _label_delay_us(config, span_us=int(at_us[-1] - at_us[0]) if len(at_us) else 0)
     split = split_by_time(at_us, test_share=config.test_share, valid_share=config.valid_share, delay_us=delay_us)
-    _check_parts(labelled, split, name=data.name)
+    _check_parts(labelled, split, name=data.name, delay_us=delay_us)
     leaks = _check_leaks(config, labelled)
     names = feature_names(
         labelled.table.column_names,
@@ -177,13 +182,19 @@ def _label_delay_us(config: TrainConfig, *, span_us: int) -> int:
     return 0
 
 
-def _check_parts(labelled: Labelled, split: Split, *, name: str) -> None:
+def _check_parts(labelled: Labelled, split: Split, *, name: str, delay_us: int) -> None:
+    """Raise BadDataError for a part that does not have both labels by the time that they are read."""
+    starts = {"train": split.valid.start, "valid": split.test.start}
     for part in ("train", "valid", "test"):
         rows = getattr(split, part)
-        label = labelled.label[rows][labelled.is_labelled[rows]]
+        known, when = labelled.label, ""
+        if part in starts:
+            known = labelled.label_known(int(labelled.timestamp_us[starts[part]]), delay_us=delay_us)
+            when = f" known when the {'validation' if part == 'train' else 'test'} begins"
+        label = known[rows][labelled.is_labelled[rows]]
         if not label.any() or label.all():
             raise BadDataError(
-                f"the {part} part of {name} has {int(label.sum())} frauds in {len(label)} labelled rows; "
+                f"the {part} part of {name} has {int(label.sum())} frauds{when} in {len(label)} labelled rows; "
                 "both kinds are needed: give a longer period, or other --set test_share / valid_share"
             )
 

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from quatrain.core.store import Version
 
 _LOG = logging.getLogger(__name__)
+# Rounds and epochs share no axis.
+_BY_ROUNDS = "valid_ap"
+_PANELS = {"tabm": "valid_ap_by_epoch"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +73,7 @@ def train(config: TrainConfig) -> TrainResult:
             config.recipe,
             seed=config.seed,
             names=material.names,
-            on_look=lambda part, step, ap: run.log(step=step, **{f"valid_ap/{part}": ap}),
+            on_look=lambda part, step, ap: run.log(step=step, **{f"{_PANELS.get(part, _BY_ROUNDS)}/{part}": ap}),
         )
         champion = make_champion(config, material, recipe)
         test = champion.predict(material.x[material.rows(material.split.test)])

@@ -234,7 +234,7 @@ def _draw_lineage(model: SealedModel) -> None:
             panels.section("Where it comes from", "Sealed and signed with the model; a changed byte would be refused.")
             panels.facts(
                 {
-                    "Model": f"{manifest.training.get('candidate', model.decision.get('model', formats.NONE))}",
+                    "Model": str(dict(manifest.training.get("recipe", {})).get("trees", formats.NONE)),
                     "Trained": formats.moment(formats.parse_time(manifest.created)),
                     "Published": formats.moment(formats.parse_time(model.version.published)),
                     "Digest": formats.digest(model.bundle.digest),

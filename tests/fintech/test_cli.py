@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,9 @@ def test_train_score_and_evaluate_by_name(tmp_path: Path) -> None:
     assert {Path(path).parent.name for path in report["outputs"]} == {"scores", "alerts", "history"}
     table = as_json(quatrain("evaluate", "--data", data, "--json", "-q", "--set", "n_resamples=10"))
     assert table["rows"][0]["name"] == "fintech/fraud:1"
+    told = quatrain("evaluate", "--data", data, "-q", "--set", "n_resamples=10").stdout
+    for row in table["rows"]:
+        assert re.search(rf"{row['name']} +│ test +│ +{row['metrics']['ap']:.4f} ", told), told
 
 
 def test_score_exits_65_and_still_prints_its_report(trained: Trained, tmp_path: Path) -> None:

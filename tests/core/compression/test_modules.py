@@ -29,8 +29,6 @@ from quatrain.core.export import check_parity
 from quatrain.core.inference import load_model
 from quatrain.core.training.config import FitConfig
 
-pytest.importorskip("torch_pruning", reason="pip install 'quatrain-core[compress]'")
-
 Run = Callable[..., CompressionResult]
 KEEP = ("classifier.head",)
 

@@ -40,7 +40,8 @@ class Frauds(NamedTuple):
     # Sums of the amounts before each fraud in those orders: (frauds + 1,) and (windows, frauds + 1).
     visible_total: Ints
     forgotten_total: Ints
-    # (2, frauds) as they happened: when each did, and the first event that sees it.
+    # (3, frauds) as they happened: when each did, and the first event that sees it; and of those in the order in which
+    # they are seen, the place in this one.
     happened: Ints
 
 
@@ -88,7 +89,7 @@ def fill_labels(out: Matrix, groups: Groups, frauds: Frauds, spec: Spec, reach_u
             elif kind == _STREAK:
                 _streak(values, (low[w], low[0], seen[0]), groups, frauds, (g, longest_us, block))
             elif kind == _FIRST_FRAUD:
-                _first_fraud(values, windows_us[w - 1], groups, frauds, (g, longest_us, block))
+                _first_fraud(values, (windows_us[w - 1], seen[0]), groups, frauds, (g, longest_us, block))
             else:
                 _since_fraud(values, seen[0], groups, frauds, (g, longest_us, block))
             write(out, order, places[f], values, block)
@@ -153,26 +154,37 @@ def _streak(
 
 
 @compiled
-def _first_fraud(values: Floats, window_us: int, groups: Groups, frauds: Frauds, at: tuple[int, int, Block]) -> None:
-    """Write the time since the first fraud of the window that is known; labels come late, so few are passed over."""
+def _first_fraud(
+    values: Floats, of: tuple[int, Ints], groups: Groups, frauds: Frauds, at: tuple[int, int, Block]
+) -> None:
+    """Write the time since the first fraud of the window that is known; `of` are its length and what is seen."""
     order, starts, at_us = groups.order, groups.starts, groups.at_us
-    happened_us, visible_from = frauds.happened
+    happened_us, visible_from, by_visible = frauds.happened
+    window_us, seen = of
     g, longest_us, (begin, end) = at
     while g + 1 < len(starts) and starts[g] < end:
-        last = frauds.first[g + 1]
-        low = frauds.first[g]
-        for k in range(max(begin, starts[g]), min(end, starts[g + 1])):
-            if k == max(begin, starts[g]):
-                low += np.searchsorted(happened_us[low:last], at_us[k] - window_us, side="right")
+        here, last = max(begin, starts[g]), frauds.first[g + 1]
+        low, told, found = frauds.first[g], seen[here - begin], -1
+        low += np.searchsorted(happened_us[low:last], at_us[here] - window_us, side="right")
+        for k in range(here, min(end, starts[g + 1])):
             while low < last and happened_us[low] <= at_us[k] - window_us:
                 low += 1
-            found = low
-            while found < last and happened_us[found] <= at_us[k] and visible_from[found] > order[k]:
-                found += 1
-            is_found = found < last and happened_us[found] <= at_us[k]
-            since_us = at_us[k] - happened_us[found] if is_found else longest_us
+            while told < seen[k - begin]:
+                if low <= by_visible[told] < found:
+                    found = int(by_visible[told])
+                told += 1
+            if found < low:
+                found = _next_visible(visible_from, low, last, order[k])
+            since_us = at_us[k] - happened_us[found] if found < last else longest_us
             values[k - begin] = float(min(since_us, longest_us)) / AN_HOUR_US
         g += 1
+
+
+@compiled
+def _next_visible(visible_from: Ints, low: int, last: int, event: int) -> int:
+    while low < last and visible_from[low] > event:
+        low += 1
+    return low
 
 
 @compiled

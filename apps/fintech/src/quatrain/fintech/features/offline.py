@@ -109,7 +109,7 @@ def _frauds(events: Events, by: tuple[str, ...], groups: Groups, windows_us: Int
         forgotten_from=forgotten_from,
         visible_total=np.cumsum(np.append(0, amount[by_seen])),
         forgotten_total=forgotten_total,
-        happened=np.stack([at_us, visible_from]),
+        happened=np.stack([at_us, visible_from, by_seen]),
     )
 
 

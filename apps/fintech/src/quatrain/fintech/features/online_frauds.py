@@ -24,8 +24,8 @@ class KnownFrauds:
         self._orders: list[Order] = []
         self._times: list[int] = []
         self._amounts: list[int] = []
-        # The amounts of those whose label came with the event itself.
-        self._at_once: dict[Order, int] = {}
+        # By instant, the amounts of those whose label came with the event itself.
+        self._at_once: dict[int, dict[Order, int]] = {}
 
     def add(self, order: Order, known_us: int, amount: int) -> None:
         """Learn of a fraud."""
@@ -37,7 +37,7 @@ class KnownFrauds:
         for forgotten, window_us in zip(self._forgotten, self._windows_us, strict=True):
             forgotten.add(self._expiry_us(order, known_us, window_us), amount)
         if known_us == order[0]:
-            self._at_once[order] = amount
+            self._at_once.setdefault(known_us, {})[order] = amount
 
     def remove(self, order: Order) -> None:
         """Forget a fraud that was added."""
@@ -47,7 +47,10 @@ class KnownFrauds:
         self._known.remove(known_us, amount)
         for forgotten, window_us in zip(self._forgotten, self._windows_us, strict=True):
             forgotten.remove(self._expiry_us(order, known_us, window_us), amount)
-        self._at_once.pop(order, None)
+        if known_us == order[0]:
+            del self._at_once[known_us][order]
+            if not self._at_once[known_us]:
+                del self._at_once[known_us]
 
     def sum(self, window: int, order: Order) -> tuple[int, int]:
         """Return how many frauds before `order` became known within the window that ends there, and their amounts."""
@@ -55,8 +58,8 @@ class KnownFrauds:
         n_known, known = self._known.until(now_us)
         n_forgotten, forgotten = self._forgotten[window].until(now_us)
         n, total = n_known - n_forgotten, known - forgotten
-        if self._at_once:
-            unseen = [a for at_once, a in self._at_once.items() if at_once[0] == now_us and at_once >= order]
+        if now_us in self._at_once:
+            unseen = [amount for at_once, amount in self._at_once[now_us].items() if at_once >= order]
             return n - len(unseen), total - sum(unseen)
         return n, total
 

@@ -35,7 +35,7 @@ ifneq ($(SERVE),0)
 endif
 
 test: $(STAMP) ## Run every test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4
 
 check: $(STAMP) ## Lint, format check, strict types, import rules
 	@$(BIN)/ruff check .

@@ -179,7 +179,9 @@ def input_text(name: str, value: float | None) -> str:
 def draw_inputs(table: pd.DataFrame) -> None:
     """Draw the model's inputs of this transaction against typical ones."""
     panels.section("What the model saw", "Beside the median of the legitimate transactions that it learned from.")
-    columns = {"Here": st.column_config.TextColumn(width=100), "Typical": st.column_config.TextColumn(width=100)}
+    # Fits beside the queue at 1280 pixels; a longer label is whole in its tooltip.
+    widths = {"Input": 226, "Here": 100, "Typical": 100}
+    columns = {name: st.column_config.TextColumn(width=width) for name, width in widths.items()}
     alt = "The model's inputs for this transaction beside typical legitimate values"
     grid.show(table, alt=alt, rows=9, columns=columns)
 

@@ -122,11 +122,11 @@ def _draw_table(shown: pd.DataFrame, *, row: int) -> None:
 def _column_config() -> dict[str, Any]:
     column = st.column_config
     return {
-        "score": column.ProgressColumn("Score", min_value=0, max_value=1, format="%.3f", width=115),
-        "amount": column.NumberColumn("Amount", format="%,.2f", width=84),
-        "timestamp": column.DatetimeColumn("Time (UTC)", format="D MMM YYYY, HH:mm", timezone="UTC", width=142),
-        "customer_id": column.TextColumn("Card", width=66),
-        "terminal_id": column.TextColumn("Terminal", width=76),
+        "score": column.ProgressColumn("Score", min_value=0, max_value=1, format="%.3f", width=100),
+        "amount": column.NumberColumn("Amount", format="%,.2f", width=76),
+        "timestamp": column.DatetimeColumn("Time (UTC)", format="D MMM, HH:mm", timezone="UTC", width=104),
+        "customer_id": column.TextColumn("Card", width=64),
+        "terminal_id": column.TextColumn("Terminal", width=70),
         "status_shown": column.MultiselectColumn(
             "Status", options=["Open", "Fraud", "Dismissed"], color=["violet", "red", "gray"], width=95
         ),

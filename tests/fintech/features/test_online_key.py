@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.fintech.features.leaks import seeded
 
-from quatrain.fintech.features.online_key import Distinct, KeyHistory
+from quatrain.fintech.features.online_key import Distinct, KeyHistory, Largest
 from quatrain.fintech.features.transaction import Stored
 
 
@@ -54,3 +54,27 @@ def test_distinct_ids_agree_with_a_set() -> None:
         # Nobody asks after each event.
         if random.random() < 0.7:
             assert list(distinct.latest(history)) == wanted
+
+
+def test_largest_amounts_agree_with_a_scan() -> None:
+    """Over a thousand steps of arriving in order, arriving late, leaving and not being asked: a scan says the same."""
+    random = seeded(1)
+    windows_us = (50, 20, 5)
+    largest = Largest(windows_us)
+    history = KeyHistory([], [], largest)
+    held: list[tuple[int, str, int]] = []
+    at_us = 0
+    for step in range(1000):
+        at_us += random.randrange(4)
+        late = at_us - random.randrange(30) if step % 7 == 3 else at_us
+        event = (max(late, held[0][0] if held else 0), f"{step:04}", random.randrange(9))
+        is_latest = not held or event[:2] > held[-1][:2]
+        (history.append if is_latest else history.insert)(stored(event[0], event[1], event[2]))
+        held = sorted([*held, event])
+        while held[0][0] < at_us - 80:
+            history.pop()
+            del held[0]
+        if is_latest and step % 5:
+            expected = [max([e[2] for e in held[:-1] if e[0] > event[0] - w], default=0) for w in windows_us]
+            assert [*largest.latest(history)] == expected
+            assert [*largest.look(history, len(history.ids) - 1)] == expected

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 
 from quatrain.fintech.features.online_frauds import KnownFrauds
 from quatrain.fintech.features.transaction import Order, Stored
@@ -17,9 +17,9 @@ _LEFT_BEHIND = 32
 class KeyHistory:
     """Times, ids and sums of one key's events in total order; places before `front` have left."""
 
-    __slots__ = ("at_us", "distinct", "frauds", "front", "ids", "others", "sums")
+    __slots__ = ("at_us", "distinct", "frauds", "front", "ids", "largest", "others", "sums")
 
-    def __init__(self, others: Iterable[int], distinct: Iterable[Distinct]) -> None:
+    def __init__(self, others: Iterable[int], distinct: Iterable[Distinct], largest: Largest | None = None) -> None:
         self.at_us = array("q")
         self.ids: list[bytes] = []
         # Of the amounts up to and including each place; Python's integers where 64 bits do not do.
@@ -28,6 +28,7 @@ class KeyHistory:
         # By entity: the ids that came with each event.
         self.others: dict[int, list[str | None]] = {entity: [] for entity in others}
         self.distinct = tuple(distinct)
+        self.largest = largest
         self.frauds: KnownFrauds | None = None
 
     def __len__(self) -> int:
@@ -65,14 +66,14 @@ class KeyHistory:
         self.sums = _integers([*self.sums[:place], before + event.amount, *later])
         for entity, ids in self.others.items():
             ids.insert(place, event.entities[entity])
-        for distinct in self.distinct:
-            distinct.is_stale = True
+        for carried in self._carried():
+            carried.is_stale = True
         return place
 
     def pop(self) -> None:
         """Let the oldest event go."""
-        for distinct in self.distinct:
-            distinct.leave(self)
+        for carried in self._carried():
+            carried.leave(self)
         self.front += 1
         if self.front > _LEFT_BEHIND and 2 * self.front > len(self.ids):
             self._compact()
@@ -82,11 +83,6 @@ class KeyHistory:
         if low >= high:
             return 0
         return self.sums[high - 1] - (self.sums[low - 1] if low else 0)
-
-    def amounts(self, low: int, high: int) -> list[int]:
-        """Return the amounts at the places from `low` up to `high`."""
-        sums = [self.sums[low - 1] if low else 0, *self.sums[low:high]]
-        return [after - before for before, after in itertools.pairwise(sums)]
 
     def low(self, place: int, edge_us: int, start: int | None = None) -> int:
         """Return the first place up to `place` that is after the edge."""
@@ -98,9 +94,14 @@ class KeyHistory:
         self.sums = _integers([total - before for total in self.sums[front:]])
         for ids in self.others.values():
             del ids[:front]
-        for distinct in self.distinct:
-            distinct.shift(front)
+        for carried in self._carried():
+            carried.shift(front)
         self.front = 0
+
+    def _carried(self) -> Iterator[Distinct | Largest]:
+        yield from self.distinct
+        if self.largest is not None:
+            yield self.largest
 
 
 class Distinct:
@@ -182,6 +183,64 @@ class Distinct:
         self._counts = [len(set(others[low:]) - {None}) for low in self._low]
         self._next = end
         self.is_stale = False
+
+
+class Largest:
+    """The largest amount of each window of a key before its last event, carried on from event to event.
+
+    After a late arrival it is stale, and made anew at the next event.
+    """
+
+    __slots__ = ("_falling", "_next", "_windows_us", "is_stale")
+
+    def __init__(self, windows_us: Sequence[int]) -> None:
+        self._windows_us = windows_us
+        # For each window the places whose amount no later place reaches; the first place that none has seen yet.
+        self._falling = tuple(deque[int]() for _ in windows_us)
+        self._next = 0
+        self.is_stale = False
+
+    def latest(self, history: KeyHistory) -> Iterator[int]:
+        """Yield the largest amount of each window that ends at the last event, without that event; 0 of none."""
+        if self.is_stale:
+            for falling in self._falling:
+                falling.clear()
+            self._next, self.is_stale = history.front, False
+        end = len(history.ids) - 1
+        for place in range(max(self._next, history.front), end):
+            self._see(history, place)
+        self._next = end
+        for window_us, falling in zip(self._windows_us, self._falling, strict=True):
+            edge_us = history.at_us[end] - window_us
+            while falling and history.at_us[falling[0]] <= edge_us:
+                falling.popleft()
+            yield history.total(falling[0], falling[0] + 1) if falling else 0
+
+    def look(self, history: KeyHistory, place: int) -> Iterator[int]:
+        """Yield the same of windows that end at an earlier event; costs as much as the windows hold."""
+        for window_us in self._windows_us:
+            low = history.low(place, history.at_us[place] - window_us)
+            yield max((history.total(k, k + 1) for k in range(low, place)), default=0)
+
+    def _see(self, history: KeyHistory, place: int) -> None:
+        amount = history.total(place, place + 1)
+        for falling in self._falling:
+            while falling and history.total(falling[-1], falling[-1] + 1) <= amount:
+                falling.pop()
+            falling.append(place)
+
+    def leave(self, history: KeyHistory) -> None:
+        """Forget the oldest event."""
+        for falling in self._falling:
+            if falling and falling[0] == history.front:
+                falling.popleft()
+
+    def shift(self, n: int) -> None:
+        """Take all places as n lower."""
+        self._next -= n
+        for falling in self._falling:
+            for i in range(len(falling)):
+                falling[i] -= n
 
 
 def _integers(values: list[int]) -> array[int] | list[int]:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from quatrain.fintech.features.events import AMOUNT_UNIT
 from quatrain.fintech.features.names import ENTITIES, LONGEST_US, Feature, missing_value
 from quatrain.fintech.features.online_frauds import KnownFrauds
-from quatrain.fintech.features.online_key import Distinct, KeyHistory
+from quatrain.fintech.features.online_key import Distinct, KeyHistory, Largest
 from quatrain.fintech.features.row import HOUR_US
 from quatrain.fintech.features.transaction import Order, Stored
 
@@ -67,7 +67,8 @@ class KeyFeatures:
         history = self.histories.get(key)
         if history is None:
             distinct = (Distinct(entity, [window for window, _ in windows]) for entity, windows in self._distinct)
-            history = self.histories[key] = KeyHistory(self._others, distinct)
+            largest = Largest([window for window, _ in self._largest]) if self._largest else None
+            history = self.histories[key] = KeyHistory(self._others, distinct, largest)
         if is_latest:
             history.append(event)
         else:
@@ -116,8 +117,7 @@ class KeyFeatures:
         history = self.histories[key]
         i = len(history.ids) - 1 if is_latest else history.place(event.order)
         self._write_amounts(values, history, i)
-        if self._largest:
-            self._write_largest(values, history, i)
+        self._write_largest(values, history, i, is_latest=is_latest)
         if self._label_windows or self._since_fraud:
             self._write_labels(values, history, i, event)
         for (_, windows), distinct in zip(self._distinct, history.distinct, strict=True):
@@ -146,13 +146,11 @@ class KeyFeatures:
             for place in self._since:
                 values[place] = float(min(since_us, LONGEST_US)) / _HOUR_US
 
-    def _write_largest(self, values: list[float], history: KeyHistory, i: int) -> None:
-        now_us = history.at_us[i]
-        low = start = history.low(i, now_us - self._largest[0][0])
-        amounts = history.amounts(start, i)
-        for window_us, (places,) in self._largest:
-            low = history.low(i, now_us - window_us, low)
-            largest = max(amounts[low - start :], default=0)
+    def _write_largest(self, values: list[float], history: KeyHistory, i: int, *, is_latest: bool) -> None:
+        if history.largest is None:
+            return
+        found = history.largest.latest(history) if is_latest else history.largest.look(history, i)
+        for (_, (places,)), largest in zip(self._largest, found, strict=True):
             for place in places:
                 values[place] = float(largest) / _UNIT
 

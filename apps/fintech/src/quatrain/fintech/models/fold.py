@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quatrain.fintech.metrics.intervals import paired_day_difference
+from quatrain.fintech.metrics.intervals import Difference, paired_day_difference
 from quatrain.fintech.metrics.ranking import average_precision
 from quatrain.fintech.metrics.scored import Floats, Ints, Labels, Scored
 
@@ -50,10 +50,21 @@ def is_better(
 
     Groups of rows are resampled in place of days where there are too few days, or none are known.
     """
-    found = paired_day_difference(
-        _scored(folds, scores), _scored(folds, than), n_resamples=_RESAMPLES, level=level, seed=seed
-    )
-    return found["ap"].low > 0
+    return ap_gain(folds, scores, than, n_resamples=_RESAMPLES, level=level, seed=seed).low > 0
+
+
+def ap_gain(
+    folds: Sequence[Fold],
+    scores: Sequence[Floats],
+    than: Sequence[Floats],
+    *,
+    n_resamples: int,
+    level: float,
+    seed: int,
+) -> Difference:
+    """Return the gain in average precision with its paired interval, resampled as for `is_better`."""
+    pair = _scored(folds, scores), _scored(folds, than)
+    return paired_day_difference(*pair, n_resamples=n_resamples, level=level, seed=seed)["ap"]
 
 
 def _scored(folds: Sequence[Fold], scores: Sequence[Floats]) -> list[Scored]:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from quatrain.fintech.metrics.intervals import Difference, paired_day_difference
-from quatrain.fintech.metrics.scored import Floats, Scored
+from quatrain.fintech.metrics.intervals import Difference
+from quatrain.fintech.metrics.scored import Floats
 from quatrain.fintech.models import trees
-from quatrain.fintech.models.fold import Fold, X
+from quatrain.fintech.models.fold import Fold, X, ap_gain
 from quatrain.fintech.models.trees import TreeSettings
 
 
@@ -35,20 +35,9 @@ def history_gain(
         _odds(settings, fold, np.hstack([fold.x_train, learned]), np.hstack([fold.x_valid, later]), seed=seed)
         for fold, (learned, later) in zip(folds, embeddings, strict=True)
     ]
-    found = paired_day_difference(
-        _scored(folds, joined), _scored(folds, alone), n_resamples=n_resamples, level=level, seed=seed
-    )
-    return found["ap"]
+    return ap_gain(folds, joined, alone, n_resamples=n_resamples, level=level, seed=seed)
 
 
 def _odds(settings: TreeSettings, fold: Fold, x: X, later: X, *, seed: int) -> Floats:
     booster = trees.grow(settings, x, fold.y_train, seed=seed)
     return trees.predict(booster, later)
-
-
-def _scored(folds: Sequence[Fold], scores: Sequence[Floats]) -> list[Scored]:
-    return [
-        Scored(label=fold.y_valid, score=score, amount=np.ones(len(score)), day=fold.day_valid)
-        for fold, score in zip(folds, scores, strict=True)
-        if fold.day_valid is not None
-    ]

@@ -202,17 +202,24 @@ class _Block(nn.Module):
         super().__init__()
         self.n_heads = n_heads
         self.attention_norm = nn.LayerNorm(width)
-        self.query_key_value = nn.Linear(width, 3 * width)
+        # Three products, as published: one that is split afterwards costs a copy of all tokens.
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
         self.merged = nn.Linear(width, width)
         self.feed_norm = nn.LayerNorm(width)
-        self.gated = nn.Linear(width, 2 * (4 * width // 3))
+        self.linear = nn.Linear(width, 4 * width // 3)
+        self.gate = nn.Linear(width, 4 * width // 3)
         self.narrowed = nn.Linear(4 * width // 3, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        n, length, width = x.shape
-        parts = self.query_key_value(self.attention_norm(x)).reshape(n, length, 3, self.n_heads, -1)
-        query, key, value = parts.permute(2, 0, 3, 1, 4).unbind()  # (n, heads, length, width / heads)
+        tokens = self.attention_norm(x)
+        query, key, value = (self._heads(product(tokens)) for product in (self.query, self.key, self.value))
         attended = functional.scaled_dot_product_attention(query, key, value)
-        x = x + self.merged(attended.transpose(1, 2).reshape(n, length, width))
-        left, right = self.gated(self.feed_norm(x)).chunk(2, dim=-1)
-        return x + self.narrowed(left * functional.relu(right))
+        x = x + self.merged(attended.transpose(1, 2).reshape(x.shape))
+        tokens = self.feed_norm(x)
+        return x + self.narrowed(self.linear(tokens) * functional.relu(self.gate(tokens)))
+
+    def _heads(self, tokens: Tensor) -> Tensor:
+        n, length, _ = tokens.shape
+        return tokens.reshape(n, length, self.n_heads, -1).transpose(1, 2)  # (n, heads, length, width / heads)

@@ -1,0 +1,147 @@
+"""The steps that a plan can name, with their options as text or TOML gives them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import BeforeValidator, Field
+
+from quatrain.core.compression.artifact import Step
+from quatrain.core.compression.measures import Arrays
+from quatrain.core.config import Config
+from quatrain.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from quatrain.core.compression.retraining import TrainingRows
+
+MaterialT = TypeVar("MaterialT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Materials:
+    """What the steps of a plan work with; an app gives those that it has."""
+
+    # Inputs by name, some hundred rows of the training part.
+    calibration: Arrays | None = None
+    training: TrainingRows | None = None
+    # Layers that keep their width: those that give the logits.
+    keep: tuple[str, ...] = ()
+    # What a student learns from: a module built as the bundle's was, of any width.
+    teacher: nn.Module | None = None
+    # score(module) on training rows, larger is better: ranks layers for pruning.
+    score: Callable[[nn.Module], float] | None = None
+
+
+class Planned(Config, ABC):
+    """One step of a plan: its options, and how it becomes a step."""
+
+    # The option that may come without its name, as .5 in "prune:0.5".
+    main: ClassVar[str | None] = None
+    example: ClassVar[str]
+
+    @abstractmethod
+    def build(self, materials: Materials) -> Step:
+        """Return the step; raises UsageError where materials that it needs are missing."""
+
+    @classmethod
+    def usage(cls) -> str:
+        """Return its options by name, and an example."""
+        options = ", ".join(cls.model_fields) or "no options"
+        return f"{options}; such as {cls.example}"
+
+
+def _split(value: Any) -> Any:
+    """Return "a+b" as a list, anything else as it is."""
+    return value.split("+") if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
+
+
+class PlannedPrune(Planned):
+    """Structured pruning by this share, in rounds of training."""
+
+    main: ClassVar[str | None] = "ratio"
+    example: ClassVar[str] = "prune:0.5:rounds=2"
+
+    ratio: float = Field(gt=0, lt=1)
+    rounds: int = Field(default=1, ge=1)
+    round_to: int = Field(default=8, ge=1)
+
+    def build(self, materials: Materials) -> Step:
+        """Return the step."""
+        from quatrain.core.compression.prune import Prune
+
+        training = _needed(materials.training, "prune", "rows to train on between rounds")
+        return Prune(training=training, keep=materials.keep, score=materials.score, **self.model_dump())
+
+
+class PlannedDistill(Planned):
+    """Lessons from a teacher."""
+
+    main: ClassVar[str | None] = "method"
+    example: ClassVar[str] = "distill:dist"
+
+    method: Literal["kd", "dist"] = "kd"
+
+    def build(self, materials: Materials) -> Step:
+        """Return the step."""
+        from quatrain.core.compression.distill import Distill
+
+        training = _needed(materials.training, "distill", "rows to train on")
+        teacher = _needed(materials.teacher, "distill", "a teacher")
+        return Distill(teacher=teacher, training=training, method=self.method)
+
+
+class PlannedInt8(Planned):
+    """Static quantization."""
+
+    main: ClassVar[str | None] = "method"
+    example: ClassVar[str] = "int8:minmax:operators=MatMul+Gemm:mixed=4"
+
+    method: Literal["auto", "minmax", "percentile", "entropy"] = "auto"
+    operators: Names | None = None
+    keep_float: Names = ()
+    mixed: int = Field(default=0, ge=0)
+
+    def build(self, materials: Materials) -> Step:
+        """Return the step."""
+        from quatrain.core.compression.quantize import Int8
+
+        return Int8(calibration=_needed(materials.calibration, "int8", "calibration rows"), **self.model_dump())
+
+
+class PlannedDynamicInt8(Planned):
+    """Quantization whose activations are scaled as they come."""
+
+    example: ClassVar[str] = "dynamic-int8"
+
+    operators: Names | None = None
+    keep_float: Names = ()
+
+    def build(self, materials: Materials) -> Step:
+        """Return the step."""
+        from quatrain.core.compression.quantize import MATMUL_ONLY, DynamicInt8
+
+        del materials
+        return DynamicInt8(operators=self.operators or MATMUL_ONLY, keep_float=self.keep_float)
+
+
+# Every step by the name that a plan calls it.
+KINDS: dict[str, type[Planned]] = {
+    "distill": PlannedDistill,
+    "dynamic-int8": PlannedDynamicInt8,
+    "int8": PlannedInt8,
+    "prune": PlannedPrune,
+}
+
+
+def _needed(material: MaterialT | None, step: str, what: str) -> MaterialT:
+    if material is None:
+        raise UsageError(f"{step} needs {what}, which there are none of for this model; leave it out of the plan")
+    return material

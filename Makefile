@@ -53,7 +53,8 @@ dashboard: $(STAMP) ## Serve the dashboards of your own models and data on 127.0
 constraints: $(STAMP) ## Resolve the newest versions that fit together into constraints.txt
 	@$(BIN)/python -m uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate \
 		--no-emit-index-url --no-emit-find-links --override overrides.txt \
-		--no-emit-package quatrain-core --no-emit-package quatrain-fintech --no-emit-package quatrain-smart-city \
+		--no-emit-package quatrain-core --no-emit-package quatrain-fintech --no-emit-package quatrain-healthcare \
+		--no-emit-package quatrain-industrial --no-emit-package quatrain-smart-city \
 		pyproject.toml --group dev --output-file constraints.txt
 
 screenshots: $(STAMP) ## Take the README's screenshots again in Chromium

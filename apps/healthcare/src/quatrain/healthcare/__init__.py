@@ -1,0 +1,1 @@
+"""Image and signal diagnosis that knows when it does not know. Not for diagnosis."""

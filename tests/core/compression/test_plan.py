@@ -13,7 +13,7 @@ from tests.core.compression.conftest import Digits
 
 from quatrain.core.bundle.open import Bundle, open_bundle
 from quatrain.core.compression.artifact import Artifact, Step
-from quatrain.core.compression.gate import Gate
+from quatrain.core.compression.gate import Gate, Promise
 from quatrain.core.compression.measures import Evaluate, Scored, accuracy, held_back
 from quatrain.core.compression.plan import CompressionResult, compress
 from quatrain.core.compression.quantize import MATMUL_ONLY, DynamicInt8, Int8
@@ -39,8 +39,7 @@ class Unchanged:
     """A step that gives back what it was given."""
 
     name = "unchanged"
-    changes_precision = False
-    must_gain = False
+    promise = Promise()
 
     def settings(self) -> dict[str, object]:
         """Return that there is nothing to set."""
@@ -64,12 +63,11 @@ class Counted:
     n_done: int = 0
     is_killed: bool = False
     name = "counted"
-    must_gain = False
 
     @property
-    def changes_precision(self) -> bool:
-        """Whether the step inside does."""
-        return self.inner.changes_precision
+    def promise(self) -> Promise:
+        """What the step inside promises."""
+        return self.inner.promise
 
     def settings(self) -> dict[str, object]:
         """Return the settings of the step inside."""
@@ -136,7 +134,7 @@ def test_a_graph_that_is_int8_in_name_only_is_refused(run: Run) -> None:
         """Nothing, under another name."""
 
         name = "int8"
-        changes_precision = True
+        promise = Promise(same_model=True, integers=True)
 
     result = run(Pretended())
     assert result.bundle is None
@@ -285,6 +283,38 @@ def test_a_step_is_done_again_for_another_model_calibration_or_evaluation(
         kept.write_bytes(b"damaged")
     run(step, overwrite=True)
     assert step.n_done == 3
+
+
+def test_another_metric_of_the_same_name_is_measured_anew(run: Run, gate: Gate, digits: Digits) -> None:
+    """Two thresholds give one name and other figures: the step of an earlier call does not stand for this one."""
+    step = Counted(Int8(calibration=digits.calibration, method="minmax"))
+    run(step)
+
+    def stricter(targets: np.ndarray, scores: np.ndarray) -> float:
+        return float(((scores.argmax(1) == targets) & (scores.max(1) > 0.6)).mean())
+
+    other = run(step, gate=replace(gate, metric=stricter), overwrite=True)
+    assert step.n_done == 2
+    measured = other.report.steps[0].measured
+    assert measured is not None
+    assert measured.metric_before == other.report.baseline.metric
+    run(step, gate=replace(gate, metric=stricter), overwrite=True)
+    assert step.n_done == 2
+
+
+def test_other_truth_of_the_same_rows_is_measured_anew(
+    run: Run, bundle: Bundle, gate: Gate, digits: Digits, tmp_path: Path
+) -> None:
+    """One corrected label is another evaluation, even where the metric's figure stays."""
+    step = Counted(Int8(calibration=digits.calibration, method="minmax"))
+    run(step)
+    scores = open_session(bundle.onnx, threads=1).run(["probability"], {"image": digits.x_test})[0]
+    wrong = np.flatnonzero(scores.argmax(1) != digits.y_test)[0]
+    corrected = digits.y_test.copy()
+    corrected[wrong] = next(label for label in range(10) if label not in {corrected[wrong], scores[wrong].argmax()})
+    evaluate = held_back({"image": digits.x_test}, corrected, output="probability")
+    compress(bundle, [step], gate=gate, evaluate=evaluate, folder=tmp_path / "plan", overwrite=True)
+    assert step.n_done == 2
 
 
 def test_a_kept_measurement_is_judged_by_the_gate_of_now(run: Run, gate: Gate, digits: Digits) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from quatrain.core.bundle.manifest import TensorSpec
+from quatrain.core.compression.gate import Promise
 from quatrain.core.compression.measures import Arrays
 
 if TYPE_CHECKING:
@@ -38,12 +39,8 @@ class Step(Protocol):
         """What the report calls it."""
 
     @property
-    def changes_precision(self) -> bool:
-        """Whether it only computes the same model in other numbers, so that labels must stay."""
-
-    @property
-    def must_gain(self) -> bool:
-        """Whether it is worth nothing unless the metric rises."""
+    def promise(self) -> Promise:
+        """What it must show besides keeping the metric."""
 
     def settings(self) -> Mapping[str, Any]:
         """Return what decides the outcome, as JSON takes it: a finished step with the same is not redone."""

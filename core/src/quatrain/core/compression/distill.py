@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from quatrain.core.compression.artifact import Artifact, Step, digest_of
+from quatrain.core.compression.gate import Promise
 from quatrain.core.compression.modules import exported, require_module, weights_of
 
 if TYPE_CHECKING:
@@ -27,8 +28,7 @@ class Distill:
     training: TrainingRows
     method: Method = "kd"
 
-    changes_precision = False
-    must_gain = True
+    promise = Promise(gain=True)
 
     @property
     def name(self) -> str:

@@ -15,6 +15,26 @@ class RefusedError(UserError):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Promise:
+    """What a step is worth nothing without, besides the metric that every step must keep."""
+
+    # It computes the same model in other numbers: labels stay, and batch sizes and kernels agree.
+    same_model: bool = False
+    # Products run in integer kernels.
+    integers: bool = False
+    # The graph's file is smaller than the one before.
+    smaller: bool = False
+    # The metric rises.
+    gain: bool = False
+    # Signal to noise of the outputs, against the step's own input, that numbers of this kind always reach.
+    least_sqnr_db: float | None = None
+
+
+# A file counts as smaller from this share of the one before on.
+_SMALLER = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
 class Gate:
     """What every step must keep, compared with the model that the plan began with.
 
@@ -61,8 +81,9 @@ class Measured(Config):
     drop_high: float
     # The metric minus that of the step's own input.
     step_gain: float
-    # Size of the graph's file.
+    # Size of the graph's file, and of the step's own input.
     n_bytes: int
+    step_bytes: int
     # Multiply-accumulates for one row, the share of them in integer kernels, and how many such kernels ran.
     macs: int
     integer_share: float
@@ -82,17 +103,20 @@ class Measured(Config):
     output_range: float
 
 
-def reasons_against(
-    measured: Measured, gate: Gate, *, changes_precision: bool, must_gain: bool, is_last: bool
-) -> list[str]:
+def reasons_against(measured: Measured, gate: Gate, promise: Promise, *, is_last: bool) -> list[str]:
     """Return every reason not to ship the artifact; none means that it is accepted."""
     reasons = []
-    if must_gain and measured.step_gain <= 0:
+    if promise.gain and measured.step_gain <= 0:
         reasons.append(f"it did not help: {gate.metric_name} changes by {measured.step_gain:+.4f}; leave it out")
-    if changes_precision and measured.integer_kernels == 0:
+    if promise.integers and measured.integer_kernels == 0:
         reasons.append(
             "nothing was quantised: no integer kernel ran; the graph has no convolution or matrix product that this "
             "step covers, so leave the step out or name other operators"
+        )
+    if promise.smaller and measured.n_bytes > _SMALLER * measured.step_bytes:
+        reasons.append(
+            f"nothing got smaller: the graph takes {measured.n_bytes} bytes after {measured.step_bytes}, at most "
+            f"{_SMALLER:.0%} of it is asked; its weights are few or small already, so leave the step out"
         )
     if measured.swallows is not None:
         reasons.append(f"it answers what is no number: {measured.swallows}; keep the guard in the graph")
@@ -103,8 +127,8 @@ def reasons_against(
             f"{measured.drop_high:.4f}), at most {gate.metric_drop:g} is allowed; "
             + ("compress less" if is_shown else "hold back more rows to show that less is lost, or compress less")
         )
-    if changes_precision:
-        reasons += _precision_reasons(measured, gate)
+    if promise.same_model:
+        reasons += _precision_reasons(measured, gate, promise)
     if is_last and measured.speedup < gate.min_speedup:
         reasons.append(
             f"the plan ends at {measured.speedup:.2f}x the first model's speed, {gate.min_speedup:g}x is asked"
@@ -112,22 +136,22 @@ def reasons_against(
     return reasons
 
 
-def is_too_coarse(measured: Measured, gate: Gate) -> bool:
-    """Return whether numbers of a finer kind could help: what fails is how close the answers are."""
-    return measured.drop_high > gate.metric_drop or bool(_precision_reasons(measured, gate))
+def is_too_coarse(measured: Measured, gate: Gate, promise: Promise) -> bool:
+    """Return whether a milder form could help: what fails is how close the answers are."""
+    is_far = promise.same_model and bool(_precision_reasons(measured, gate, promise))
+    return measured.drop_high > gate.metric_drop or is_far
 
 
-def _precision_reasons(measured: Measured, gate: Gate) -> list[str]:
+def _precision_reasons(measured: Measured, gate: Gate, promise: Promise) -> list[str]:
     reasons = []
     if measured.agreement is not None and measured.agreement < gate.min_agreement:
         reasons.append(
             f"only {measured.agreement:.2%} of rows keep their label, at least {gate.min_agreement:.2%} must; "
             "calibrate on more rows, or keep sensitive operators in float"
         )
-    if gate.min_sqnr_db is not None and measured.sqnr_db < gate.min_sqnr_db:
-        reasons.append(
-            f"its outputs have an SQNR of {measured.sqnr_db:.1f} dB, at least {gate.min_sqnr_db:g} dB is asked"
-        )
+    floors = [floor for floor in (gate.min_sqnr_db, promise.least_sqnr_db) if floor is not None]
+    if floors and measured.sqnr_db < max(floors):
+        reasons.append(f"its outputs have an SQNR of {measured.sqnr_db:.1f} dB, at least {max(floors):g} dB is asked")
     spread = max(measured.batch_spread, measured.kernel_spread)
     if spread > gate.max_spread * measured.output_range:
         reasons.append(

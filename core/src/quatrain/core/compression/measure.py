@@ -80,6 +80,7 @@ def measured(first: Evaluated, before: Evaluated, after: Evaluated, golden_input
         step_gain=gate.metric(after.scored.targets, after.scored.scores)
         - gate.metric(before.scored.targets, before.scored.scores),
         n_bytes=len(after.graph.onnx),
+        step_bytes=len(before.graph.onnx),
         macs=cost.macs,
         integer_share=cost.integer_share,
         integer_kernels=cost.integer_kernels,

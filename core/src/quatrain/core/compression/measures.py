@@ -100,6 +100,16 @@ def paired_drop(metric: Metric, before: Scored, after: Scored, *, n_resamples: i
     return Drop(float(value), float(low), float(high))
 
 
+def fingerprint(metric: Metric, scored: Scored, *, n_orders: int = 4) -> list[str]:
+    """Return what the metric says of these scores, in their order and dealt to other rows.
+
+    Two metrics of one name, or one with another threshold, hardly agree in all of them.
+    """
+    rng = np.random.default_rng(0)
+    orders = [np.arange(len(scored.scores)), *(rng.permutation(len(scored.scores)) for _ in range(n_orders))]
+    return [repr(float(metric(scored.targets, scored.scores[order]))) for order in orders]
+
+
 def sqnr_db(reference: Array, actual: Array) -> float:
     """Return 10 log10 of the reference's power over that of the difference; infinite for the same numbers."""
     wide = reference.astype(np.float64)

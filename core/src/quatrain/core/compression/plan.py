@@ -20,7 +20,7 @@ from quatrain.core.compression.artifact import Artifact, Step
 from quatrain.core.compression.gate import Gate, Measured, RefusedError, is_too_coarse, reasons_against
 from quatrain.core.compression.kernels import cost_of, cpu_milliseconds
 from quatrain.core.compression.measure import Evaluated, evaluated, measured, timed_rows
-from quatrain.core.compression.measures import Arrays, Evaluate
+from quatrain.core.compression.measures import Arrays, Evaluate, fingerprint
 from quatrain.core.compression.modules import require_same_model, weights_of, with_weights
 from quatrain.core.compression.report import Baseline, PlanReport, StepReport
 from quatrain.core.compression.shelf import MODEL, WEIGHTS, Finished, Shelf, digests
@@ -126,7 +126,7 @@ class _Runner:
         """Return the state after the step, or after the first of its milder forms that is accepted, and all reports."""
         after, report = self.take(state, step, is_last=is_last)
         reports = [report]
-        if report.accepted or report.measured is None or not is_too_coarse(report.measured, self.gate):
+        if report.accepted or report.measured is None or not is_too_coarse(report.measured, self.gate, step.promise):
             return after, reports
         for milder in step.fallbacks(state.artifact):
             after, report = self.take(state, milder, is_last=is_last)
@@ -144,13 +144,7 @@ class _Runner:
         finished, files, after = (*kept, None) if kept is not None else self._finish(state, step, key)
         reasons = [finished.refusal] if finished.refusal is not None else []
         if finished.measured is not None:
-            reasons += reasons_against(
-                finished.measured,
-                self.gate,
-                changes_precision=step.changes_precision,
-                must_gain=step.must_gain,
-                is_last=is_last,
-            )
+            reasons += reasons_against(finished.measured, self.gate, step.promise, is_last=is_last)
         report = StepReport(
             name=step.name,
             settings=settings,
@@ -167,7 +161,7 @@ class _Runner:
             return state, report
         artifact = _restored(state.artifact, files)
         after = after or evaluated(artifact, self.evaluate, self.golden_inputs)
-        precision = state.changed_precision or step.changes_precision
+        precision = state.changed_precision or step.promise.same_model
         return _State(artifact, after, chain, finished.measured, precision), report
 
     def _finish(self, state: _State, step: Step, key: str) -> tuple[Finished, dict[str, bytes], Evaluated | None]:
@@ -195,7 +189,7 @@ class _Runner:
         gate = self.gate
         return {
             "evaluation": self.first.digest,
-            "metric": gate.metric_name,
+            "metric": {"name": gate.metric_name, "answers": fingerprint(gate.metric, self.first.scored)},
             "batch_size": gate.batch_size,
             "n_resamples": gate.n_resamples,
             "seed": gate.seed,

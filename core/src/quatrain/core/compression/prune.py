@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quatrain.core.compression.artifact import Artifact, Step
-from quatrain.core.compression.gate import RefusedError
+from quatrain.core.compression.gate import Promise, RefusedError
 from quatrain.core.compression.modules import exported, require_module
 from quatrain.core.errors import require
 
@@ -48,8 +48,7 @@ class Prune:
     round_to: int = 8
     score: Callable[[nn.Module], float] | None = None
 
-    changes_precision = False
-    must_gain = False
+    promise = Promise()
 
     def __post_init__(self) -> None:
         """Refuse what leaves nothing, or prunes nothing."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from quatrain.core.compression import graph_edits
 from quatrain.core.compression.artifact import Artifact, Step, digest_of
-from quatrain.core.compression.gate import RefusedError
+from quatrain.core.compression.gate import Promise, RefusedError
 from quatrain.core.compression.measures import Array, Arrays, sqnr_db
 from quatrain.core.compression.nan_guard import add_guard
 from quatrain.core.compression.sessions import looking_session
@@ -55,8 +55,7 @@ class Int8:
     # Carries NaN and infinity past the integers, which have none.
     guard: bool = True
 
-    changes_precision = True
-    must_gain = False
+    promise = Promise(same_model=True, integers=True)
 
     @property
     def name(self) -> str:
@@ -173,8 +172,7 @@ class DynamicInt8:
     keep_float: tuple[str, ...] = ()
     guard: bool = True
 
-    changes_precision = True
-    must_gain = False
+    promise = Promise(same_model=True, integers=True)
 
     @property
     def name(self) -> str:

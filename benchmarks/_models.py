@@ -158,33 +158,6 @@ class _Inverted(nn.Module):
         return x + self.layers(x) if self.is_residual else self.layers(x)
 
 
-class FTTransformer(nn.Module):
-    """A Transformer over the columns of a table (Gorishniy et al., "Revisiting Deep Learning Models for Tabular Data").
-
-    Every number becomes a token, and the answer is read from one more token.
-    """
-
-    def __init__(self, *, n_columns: int, width: int = 192, n_blocks: int = 3, n_heads: int = 8) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.randn(n_columns, width) / width**0.5)
-        self.shift = nn.Parameter(torch.randn(n_columns, width) / width**0.5)
-        self.summary = nn.Parameter(torch.randn(1, 1, width) / width**0.5)
-        self.blocks = nn.ModuleList(_Block(width, n_heads) for _ in range(n_blocks))
-        self.head = nn.Sequential(nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, 1))
-
-    def forward(self, columns: Tensor) -> Tensor:
-        """Return the probability (B,) of rows (B, columns)."""
-        return torch.sigmoid(self.logits(columns))
-
-    def logits(self, columns: Tensor) -> Tensor:
-        """Return the log odds (B,) of rows (B, columns)."""
-        tokens = columns.unsqueeze(-1) * self.scale + self.shift  # (B, columns, width)
-        x = torch.cat([self.summary.expand(columns.shape[0], -1, -1), tokens], dim=1)
-        for block in self.blocks:
-            x = block(x)
-        return self.head(x[:, 0]).squeeze(1)
-
-
 class TableLogits(nn.Module):
     """What is trained of an FTTransformer: columns in, log odds out, its parameters the model's own."""
 
@@ -195,31 +168,3 @@ class TableLogits(nn.Module):
     def forward(self, columns: Tensor) -> Tensor:
         """Return log odds (B,) of rows (B, columns)."""
         return self.model.logits(columns)
-
-
-class _Block(nn.Module):
-    def __init__(self, width: int, n_heads: int) -> None:
-        super().__init__()
-        self.n_heads = n_heads
-        self.attention_norm = nn.LayerNorm(width)
-        # Three products, as published: one that is split afterwards costs a copy of all tokens.
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width)
-        self.value = nn.Linear(width, width)
-        self.merged = nn.Linear(width, width)
-        self.feed_norm = nn.LayerNorm(width)
-        self.linear = nn.Linear(width, 4 * width // 3)
-        self.gate = nn.Linear(width, 4 * width // 3)
-        self.narrowed = nn.Linear(4 * width // 3, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        tokens = self.attention_norm(x)
-        query, key, value = (self._heads(product(tokens)) for product in (self.query, self.key, self.value))
-        attended = functional.scaled_dot_product_attention(query, key, value)
-        x = x + self.merged(attended.transpose(1, 2).reshape(x.shape))
-        tokens = self.feed_norm(x)
-        return x + self.narrowed(self.linear(tokens) * functional.relu(self.gate(tokens)))
-
-    def _heads(self, tokens: Tensor) -> Tensor:
-        n, length, _ = tokens.shape
-        return tokens.reshape(n, length, self.n_heads, -1).transpose(1, 2)  # (n, heads, length, width / heads)

@@ -45,6 +45,7 @@ from quatrain.core.compression.quantize import MATMUL_ONLY, Int8
 from quatrain.core.compression.retraining import TrainingRows
 from quatrain.core.export import finished, model_of, torch_model
 from quatrain.core.inference import open_session
+from quatrain.core.networks import FTTransformer
 from quatrain.core.training.config import FitConfig
 from quatrain.core.training.seeds import seed_everything
 
@@ -198,7 +199,7 @@ def table(*, seed: int, folder: Path) -> Outcome:
     rows = np.random.default_rng(seed).permutation(len(x))
     train, held = Part(x[rows[:369]], y[rows[:369]]), Part(x[rows[369:]], y[rows[369:]])
     seed_everything(seed)
-    module = _models.FTTransformer(n_columns=x.shape[1])
+    module = FTTransformer(n_columns=x.shape[1])
     training = TrainingRows(
         inputs=torch.from_numpy(train.x),
         targets=torch.from_numpy(train.y),

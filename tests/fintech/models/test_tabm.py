@@ -13,9 +13,11 @@ from quatrain.core import export
 from quatrain.core.errors import UserError
 from quatrain.fintech.metrics.ranking import average_precision
 from quatrain.fintech.metrics.scored import Labels
-from quatrain.fintech.models import tabm
+from quatrain.fintech.models import network
+from quatrain.fintech.models.encoding import Encoding
 from quatrain.fintech.models.fold import X
-from quatrain.fintech.models.tabm import Encoding, FraudTabm, Probability, exported, predict, train_tabm
+from quatrain.fintech.models.network import Probability, exported, predict, train
+from quatrain.fintech.models.tabm import FraudTabm
 from quatrain.fintech.models.tabm_settings import TabmSettings
 
 SETTINGS = TabmSettings(members=3, hidden=(16,), bins=8, epochs=5, batch_size=128, learning_rate=1e-2, device="cpu")
@@ -33,7 +35,7 @@ def rows() -> tuple[X, Labels]:
 @pytest.fixture(scope="module")
 def model(rows: tuple[X, Labels]) -> FraudTabm:
     """Return a trained network."""
-    return train_tabm(SETTINGS, *rows, seed=0)[0]
+    return train("tabm", SETTINGS, *rows, seed=0)[0]
 
 
 def encoded(x: X, at: list[float], *, bins: int) -> NDArray[np.float32]:
@@ -88,17 +90,17 @@ def test_it_learns_and_tells_how_far_it_was_after_each_epoch(rows: tuple[X, Labe
     """Held-out frauds rank far above chance; the last look is the network's own answer."""
     x, y = rows
     valid = (x[2000:], y[2000:])
-    _, looks = train_tabm(SETTINGS, x[:2000], y[:2000], seed=0, valid=valid)
+    _, looks = train("tabm", SETTINGS, x[:2000], y[:2000], seed=0, valid=valid)
     assert len(looks) == SETTINGS.epochs
     aps = [average_precision(valid[1], look.astype(np.float64)) for look in looks]
     assert max(aps) > 2 * y.mean()
-    again, _ = train_tabm(SETTINGS, x[:2000], y[:2000], seed=0)
+    again, _ = train("tabm", SETTINGS, x[:2000], y[:2000], seed=0)
     np.testing.assert_allclose(looks[-1], predict(again, valid[0]), atol=1e-6)
 
 
 def test_same_seed_gives_the_same_weights(rows: tuple[X, Labels], model: FraudTabm) -> None:
     """Bit for bit; another seed others."""
-    again, other = (train_tabm(SETTINGS, *rows, seed=seed)[0].state_dict() for seed in (0, 1))
+    again, other = (train("tabm", SETTINGS, *rows, seed=seed)[0].state_dict() for seed in (0, 1))
     for name, weight in model.state_dict().items():
         assert torch.equal(weight, again[name]), name
     assert not torch.equal(model.head, other["head"])
@@ -122,12 +124,12 @@ def test_the_answer_is_the_mean_of_the_members(rows: tuple[X, Labels], model: Fr
 
 def test_a_training_that_was_stopped_is_no_model(rows: tuple[X, Labels], monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGTERM in the middle raises instead of handing half-trained weights to be sealed."""
-    loss = tabm._loss
+    loss = network.loss
 
     def and_stop(odds: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         signal.raise_signal(signal.SIGTERM)
         return loss(odds, targets)
 
-    monkeypatch.setattr(tabm, "_loss", and_stop)
+    monkeypatch.setattr(network, "loss", and_stop)
     with pytest.raises(UserError, match=r"training ended at epoch \d of 5: .*SIGTERM; nothing was sealed"):
-        train_tabm(SETTINGS, *rows, seed=0)
+        train("tabm", SETTINGS, *rows, seed=0)

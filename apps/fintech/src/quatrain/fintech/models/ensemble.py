@@ -17,8 +17,7 @@ from quatrain.fintech.models.stacking import Stack
 
 if TYPE_CHECKING:
     import lightgbm
-
-    from quatrain.fintech.models.tabm import FraudTabm
+    from torch import nn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +28,7 @@ class Ensemble:
     ratios: Pairs = ()
     isolation: Isolation | None = None
     # Both or none.
-    tabm: FraudTabm | None = None
+    tabm: nn.Module | None = None
     stack: Stack | None = None
 
     def predict(self, x: X) -> Floats:
@@ -39,9 +38,9 @@ class Ensemble:
         score = trees.predict(self.booster, of_trees)
         if self.tabm is None or self.stack is None:
             return score
-        from quatrain.fintech.models import tabm
+        from quatrain.fintech.models import network
 
-        members = [score.astype(np.float32), tabm.predict(self.tabm, wide)]
+        members = [score.astype(np.float32), network.predict(self.tabm, wide)]
         return graphs.blended(members, self.stack.weights, self.stack.intercept)
 
     def export(self) -> Exported:
@@ -54,10 +53,10 @@ class Ensemble:
         onnx = graphs.with_columns(onnx, of_trees) if of_trees else onnx
         if self.tabm is None or self.stack is None:
             return Exported(onnx=onnx)
-        from quatrain.fintech.models import tabm
+        from quatrain.fintech.models import network
 
-        network = tabm.exported(self.tabm)
-        beside = graphs.with_columns(network.onnx, ahead) if ahead else network.onnx
+        made = network.exported(self.tabm)
+        beside = graphs.with_columns(made.onnx, ahead) if ahead else made.onnx
         return Exported(
-            onnx=graphs.blend([onnx, beside], self.stack.weights, self.stack.intercept), weights=network.weights
+            onnx=graphs.blend([onnx, beside], self.stack.weights, self.stack.intercept), weights=made.weights
         )

@@ -10,19 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from quatrain.core.graphs import log_odds
 from quatrain.fintech.metrics.scored import Floats, Labels
 from quatrain.fintech.models import trees
 from quatrain.fintech.models.ensemble import Ensemble
 from quatrain.fintech.models.fold import Exported, Fold, X, is_better, mean_ap
 from quatrain.fintech.models.isolation import grow_isolation
+from quatrain.fintech.models.network_recipe import Network, NetworkRecipe, best_epochs, choose_network, fit_network
 from quatrain.fintech.models.ratios import Pairs, ratios_of, with_ratios
 from quatrain.fintech.models.recipe_settings import IsolationSettings, RecipeSettings
 from quatrain.fintech.models.stacking import Stack, fit_stack
 from quatrain.fintech.models.tabm_settings import TabmSettings
 from quatrain.fintech.models.trees import TreeSettings
 
-__all__ = ["Ensemble", "Exported", "Fold", "Recipe", "choose", "fit"]
+__all__ = ["Ensemble", "Exported", "Fold", "Network", "NetworkRecipe", "Recipe", "choose", "fit"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -66,8 +66,8 @@ def choose(
     seed: int,
     names: Sequence[str] = (),
     on_look: OnLook = lambda _part, _step, _ap: None,
-) -> Recipe:
-    """Return the parts that raise the average precision on the folds' later rows.
+) -> Recipe | NetworkRecipe:
+    """Return the parts that raise the average precision on the folds' later rows, or the network's best epochs.
 
     `names` are those of the inputs; ratios are read off them. Each step builds on the one before:
     ratios, how the trees grow, the isolation column, the network beside the trees. `on_look` is
@@ -77,8 +77,12 @@ def choose(
     folds = [fold for fold in folds if _has_both(fold.y_train) and _has_both(fold.y_valid)]
     if not folds:
         raise ValueError("choosing a recipe needs at least one fold with both labels in both of its parts")
+    ratios = ratios_of(names) if settings.ratios else ()
+    if settings.network is not None:
+        kind, of_network = settings.network
+        return choose_network(kind, of_network, folds, ratios=ratios, seed=seed, on_epoch=partial(on_look, kind))
     bench = _Bench(settings=settings, folds=folds, seed=seed, on_look=on_look, valid_ap={})
-    trial = bench.grown(ratios_of(names) if settings.ratios else ())
+    trial = bench.grown(ratios)
     if settings.isolation:
         trial = bench.isolated(trial, settings.isolation)
     n_rows = max(len(fold.x_train) for fold in folds)
@@ -91,16 +95,18 @@ def choose(
     return replace(trial.recipe, valid_ap=bench.valid_ap)
 
 
-def fit(recipe: Recipe, x: X, y: Labels, *, seed: int) -> Ensemble:
+def fit(recipe: Recipe | NetworkRecipe, x: X, y: Labels, *, seed: int) -> Ensemble | Network:
     """Return the recipe trained on these rows."""
+    if isinstance(recipe, NetworkRecipe):
+        return fit_network(recipe, x, y, seed=seed)
     wide = with_ratios(x, recipe.ratios)
     isolation = grow_isolation(recipe.isolation, x, seed=seed) if recipe.isolation else None
     of_trees = np.column_stack([wide, isolation.column(x)]) if isolation else wide
     network = None
     if recipe.tabm:
-        from quatrain.fintech.models.tabm import train_tabm
+        from quatrain.fintech.models.network import train
 
-        network, _ = train_tabm(recipe.tabm, wide, y, seed=seed)
+        network, _ = train("tabm", recipe.tabm, wide, y, seed=seed)
     return Ensemble(
         booster=trees.grow(recipe.settings, of_trees, y, seed=seed),
         ratios=recipe.ratios,
@@ -196,18 +202,10 @@ class _Bench:
 
     def _epochs(self, settings: TabmSettings, folds: Sequence[Fold]) -> tuple[int, list[Floats]]:
         """Return the epochs with the highest mean average precision of the network alone, and its log odds there."""
-        from quatrain.fintech.models.tabm import train_tabm
-
-        looks = [
-            train_tabm(settings, f.x_train, f.y_train, seed=self.seed, valid=(f.x_valid, f.y_valid))[1] for f in folds
-        ]
-        by_epoch = [[log_odds(look) for look in epoch] for epoch in zip(*looks, strict=True)]
-        aps = [mean_ap(folds, of_epoch) for of_epoch in by_epoch]
-        for epoch, ap in enumerate(aps):
-            self.on_look("tabm", epoch + 1, ap)
-        best = int(np.argmax(aps))
-        self._note("tabm", by_epoch[best])
-        return best + 1, by_epoch[best]
+        on_epoch = partial(self.on_look, "tabm")
+        epochs, odds = best_epochs("tabm", settings, folds, seed=self.seed, on_epoch=on_epoch)
+        self._note("tabm", odds)
+        return epochs, odds
 
     def _look(self, title: str, name: str, candidate: TreeSettings, folds: Sequence[Fold]) -> _Trial:
         found = trees.look(

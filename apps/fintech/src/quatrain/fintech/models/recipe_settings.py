@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from quatrain.core.config import Config
+from quatrain.fintech.models.network_settings import MlpSettings, NetworkTraining, TransformerSettings
 from quatrain.fintech.models.tabm_settings import TabmSettings
 from quatrain.fintech.models.trees import TreeSettings
 
@@ -33,6 +34,8 @@ class RecipeSettings(Config):
     its gain lies above 0, so that ever more parts do not follow the noise of a few hundred frauds.
     """
 
+    # Trees with what raises their ranking, or one network in their place, of which nothing but its epochs is chosen.
+    model: Literal["trees", "mlp", "tabm", "transformer"] = "trees"
     # By name; the first is kept unless another is better beyond chance.
     trees: dict[str, TreeSettings] = Field(default_factory=_trees, min_length=1)
     # Seeds of the trees while comparing; the final trees take their own n_seeds.
@@ -41,12 +44,23 @@ class RecipeSettings(Config):
     ratios: bool = True
     # A further column of the trees: how easily a row is told apart from all others.
     isolation: IsolationSettings | Literal[False] = False
-    # A network beside the trees.
+    # A network beside the trees; with model = "tabm", the settings of that.
     tabm: TabmSettings | Literal[False] = False
     # With more rows to learn from, the network is left out: its training would take hours.
     tabm_rows: int = Field(default=300_000, ge=0)
+    # The networks that stand alone.
+    mlp: MlpSettings = MlpSettings()
+    transformer: TransformerSettings = TransformerSettings()
     # Level of the intervals.
     level: float = Field(default=0.9, gt=0, lt=1)
+
+    @property
+    def network(self) -> tuple[Literal["mlp", "tabm", "transformer"], NetworkTraining] | None:
+        """The network that stands in place of the trees, by its kind, with its settings."""
+        if self.model == "trees":
+            return None
+        settings = {"mlp": self.mlp, "tabm": self.tabm or TabmSettings(), "transformer": self.transformer}
+        return self.model, settings[self.model]
 
 
 def quick_settings(*, max_rounds: int = 200) -> RecipeSettings:

@@ -16,6 +16,11 @@ _PARTS = {
     "isolation": "An isolation forest's path length as an input",
     "tabm": "A network (TabM) beside the trees",
 }
+_NETWORKS = {
+    "mlp": "A perceptron",
+    "tabm": "TabM, several networks in one",
+    "transformer": "A Transformer over the inputs, one token to each (FT-Transformer)",
+}
 # The columns of the results table; the rest of the measures is in the manifest.
 _SHOWN = ("ap", "auc", "value_recall", "precision", "recall", "alert_rate", "ece")
 
@@ -92,6 +97,8 @@ Ranking transactions for review by a person. Not for refusing a customer without
 
 def _recipe(recipe: Mapping[str, Any]) -> str:
     """Return what the model is made of, and how everything that was tried did on the validation folds."""
+    if "model" in recipe:
+        return _network(recipe)
     tried = recipe["valid_ap"]
     ratios = f"with {recipe['ratios']} quotients of inputs made inside the graph" if recipe["ratios"] else ""
     settings = {key: value for key, value in recipe.items() if key not in ("trees", "valid_ap", *_PARTS, "stack")}
@@ -105,6 +112,21 @@ def _recipe(recipe: Mapping[str, Any]) -> str:
         lines.append(f"- Weights of the trees' and the network's log odds: {weights}")
     table = "\n".join(f"| {name} | {ap:.4f} |" for name, ap in tried.items())
     return "\n".join(lines) + f"\n\n| tried on the validation folds | AP |\n|---|---|\n{table}"
+
+
+def _network(recipe: Mapping[str, Any]) -> str:
+    kind = recipe["model"]
+    left_out = ("model", "ratios", "valid_ap")
+    settings = ", ".join(f"{key} {_written(value)}" for key, value in recipe.items() if key not in left_out)
+    ratios = f", with {len(recipe['ratios'])} quotients of inputs made inside the graph" if recipe["ratios"] else ""
+    return f"""- {_NETWORKS[kind]}{ratios}; each input enters by the shares of its quantile bins
+- Settings: {settings}
+- Validation AP at the epochs chosen there: {recipe["valid_ap"][kind]:.4f}. It was asked for in place of the trees and
+  compared with none: look at the results below."""
+
+
+def _written(value: Any) -> str:
+    return " x ".join(map(str, value)) if isinstance(value, list | tuple) else f"{value:g}"
 
 
 def _verdict(part: str, recipe: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from quatrain.fintech.models.calibration import (
     calibrated,
     fit_calibration,
 )
-from quatrain.fintech.models.recipe import Exported, Recipe, fit
+from quatrain.fintech.models.recipe import Exported, NetworkRecipe, Recipe, fit
 from quatrain.fintech.models.thresholds import AlertThreshold, threshold_from_unlabelled
 from quatrain.fintech.train.config import TrainConfig
 from quatrain.fintech.train.material import Material
@@ -40,7 +40,7 @@ OUTPUTS = ("probability", "low", "high", "score")
 class Champion:
     """A trained recipe as a calibrated graph, with the threshold that keeps the alert budget."""
 
-    recipe: Recipe
+    recipe: Recipe | NetworkRecipe
     exported: Exported
     # The exported graph with calibration: outputs probability, low, high and score.
     onnx: bytes
@@ -59,7 +59,7 @@ class Champion:
         return {name: np.concatenate(arrays) for name, arrays in zip(OUTPUTS, zip(*parts, strict=True), strict=True)}
 
 
-def make_champion(config: TrainConfig, material: Material, recipe: Recipe) -> Champion:
+def make_champion(config: TrainConfig, material: Material, recipe: Recipe | NetworkRecipe) -> Champion:
     """Return the recipe trained on every label known before the test, and calibrated.
 
     Calibration comes from the latest matured rows as scored by a trial that had not seen them. The

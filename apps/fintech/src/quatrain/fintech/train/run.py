@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 # Rounds and epochs share no axis.
 _BY_ROUNDS = "valid_ap"
-_PANELS = {"tabm": "valid_ap_by_epoch"}
+_PANELS = dict.fromkeys(("mlp", "tabm", "transformer"), "valid_ap_by_epoch")
 
 
 @dataclass(frozen=True, kw_only=True)

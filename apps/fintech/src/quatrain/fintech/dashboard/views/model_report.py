@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -234,7 +234,7 @@ def _draw_lineage(model: SealedModel) -> None:
             panels.section("Where it comes from", "Sealed and signed with the model; a changed byte would be refused.")
             panels.facts(
                 {
-                    "Model": str(dict(manifest.training.get("recipe", {})).get("trees", formats.NONE)),
+                    "Model": _model_name(dict(manifest.training.get("recipe", {}))),
                     "Trained": formats.moment(formats.parse_time(manifest.created)),
                     "Published": formats.moment(formats.parse_time(model.version.published)),
                     "Digest": formats.digest(model.bundle.digest),
@@ -252,6 +252,10 @@ def _draw_lineage(model: SealedModel) -> None:
             panels.section("Card")
             with st.container(height=470, border=False):
                 st.markdown(_card_markdown(model.bundle.card))
+
+
+def _model_name(recipe: Mapping[str, Any]) -> str:
+    return str(recipe.get("model") or recipe.get("trees") or formats.NONE)
 
 
 def _card_markdown(card: str) -> str:

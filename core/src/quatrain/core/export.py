@@ -35,13 +35,18 @@ class ParityError(UserError):
 
 
 def torch_model(
-    module: torch.nn.Module, example_inputs: Mapping[str, torch.Tensor], *, output_names: Sequence[str]
+    module: torch.nn.Module,
+    example_inputs: Mapping[str, torch.Tensor],
+    *,
+    output_names: Sequence[str],
+    dynamic: Mapping[str, Mapping[int, str]] | None = None,
 ) -> bytes:
     """Return the module in evaluation mode as ONNX, opset 18, with a dynamic first dimension named "batch".
 
     `example_inputs` go to forward() by position, in their order; each needs two rows or more, or
-    the exporter would freeze the batch at one. The module itself is left as it was. Raises
-    ExportError when an output does not keep the batch dimension.
+    the exporter would freeze the batch at one. `dynamic` names further dimensions of inputs that
+    may have any size, such as {"pixels": {1: "height", 2: "width"}}. The module itself is left as
+    it was. Raises ExportError when an output does not keep the batch dimension.
     """
     import copy
 
@@ -52,7 +57,12 @@ def torch_model(
     if not sizes or min(sizes.values()) < 2 or len(set(sizes.values())) > 1:  # noqa: PLR2004 - one row freezes the batch
         raise ValueError(f"example inputs need one common batch of at least 2 rows, got {sizes}")
     on_cpu = copy.deepcopy(module).cpu().eval()
-    batch = torch.export.Dim("batch", min=1)
+    named = {"batch", *(size for sizes in (dynamic or {}).values() for size in sizes.values())}
+    dims = {size: torch.export.Dim(size, min=1) for size in sorted(named)}
+    shapes = tuple(
+        {0: dims["batch"]} | {axis: dims[size] for axis, size in (dynamic or {}).get(name, {}).items()}
+        for name in example_inputs
+    )
     with _quiet_exporter(), torch.no_grad():
         program = torch.onnx.export(
             on_cpu,
@@ -61,7 +71,7 @@ def torch_model(
             output_names=list(output_names),
             opset_version=OPSET,
             dynamo=True,
-            dynamic_shapes=tuple({0: batch} for _ in example_inputs),
+            dynamic_shapes=shapes,
             external_data=False,
             verbose=False,
         )

@@ -117,6 +117,50 @@ def evaluate(
 
 
 @app.command()
+def compress(
+    *,
+    bundle: BundlePath = None,
+    data: Data = None,
+    columns: Columns = None,
+    out: Out = None,
+    promote: Promote = None,
+    plan: Annotated[
+        str | None, typer.Option("--plan", help="Steps such as int8, dynamic-int8 or prune:0.5,int8; or a TOML file.")
+    ] = None,
+    metric_drop: Annotated[
+        float | None, typer.Option("--metric-drop", help="Average precision that may be lost on later rows.")
+    ] = None,
+    min_speedup: Annotated[
+        float | None, typer.Option("--min-speedup", help="How many times as fast the result must be.")
+    ] = None,
+    seed: Seed = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make a sealed network smaller and faster where later rows show that little is lost; exit 1 if it is refused."""
+    _start(quiet=quiet, verbose=verbose)
+    from quatrain.core.config import load
+    from quatrain.fintech.compress.config import CompressConfig
+    from quatrain.fintech.compress.run import compress as run_compression
+
+    choice = None if promote is None else "yes" if promote else "no"
+    flags = {"bundle": bundle, "data": data, "columns": columns, "out": out, "promote": choice, "plan": plan}
+    flags |= {"metric_drop": metric_drop, "min_speedup": min_speedup, "seed": seed}
+    result = run_compression(
+        load(CompressConfig, section="fintech.compress", file=config, overrides=overrides or (), flags=flags)
+    )
+    document = result.to_dict()
+    if json:
+        print_json(document)
+    else:
+        typer.echo(result.told(), nl=False)
+    raise typer.Exit(0 if result.bundle else 1)
+
+
+@app.command()
 def score(
     *,
     data: Annotated[

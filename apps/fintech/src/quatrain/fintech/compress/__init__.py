@@ -1,0 +1,1 @@
+"""Compression: a sealed network made smaller and faster behind a gate on later transactions, or refused."""

@@ -129,6 +129,21 @@ def test_a_distillation_that_does_not_help_is_refused(run: Run, training: Traini
     assert result.bundle is not None
 
 
+def test_a_lesson_from_features_is_kept_where_it_helps(
+    run: Run, gate: Gate, training: TrainingRows, module: nn.Module
+) -> None:
+    """After hard pruning, the trained network's maps bring some of it back through a projection."""
+    hint = (("classifier.features.2", "classifier.features.2"),)
+    longer = replace(training, config=training.config.model_copy(update={"epochs": 8}))
+    result = run(
+        Prune(ratio=0.75, training=training, keep=KEEP, round_to=4),
+        Distill(teacher=module, training=longer, method="feature", hints=hint),
+        gate=replace(gate, metric_drop=0.1),
+    )
+    assert result.report.steps[1].name == "distill feature"
+    assert result.report.steps[1].accepted, result.report.table()
+
+
 def test_pruning_past_the_gate_is_refused(run: Run, gate: Gate, training: TrainingRows) -> None:
     """What a few channels cannot hold, the metric shows."""
     hasty = replace(training, config=FitConfig(epochs=1, batch_size=1024, learning_rate=1e-5, device="cpu"))

@@ -47,6 +47,9 @@ def test_a_line_becomes_the_steps_it_names_with_their_options(materials: Materia
     )
     assert isinstance(dynamic, DynamicInt8)
     assert dynamic.operators == MATMUL_ONLY
+    (taught,) = steps_of("distill:feature:hints=body.0+body.2", materials)
+    assert isinstance(taught, Distill)
+    assert taught.hints == (("body.0", "body.0"), ("body.2", "body.2"))
 
 
 def test_a_file_says_the_same_as_a_line(materials: Materials, tmp_path: Path) -> None:
@@ -71,6 +74,7 @@ def test_a_file_says_the_same_as_a_line(materials: Materials, tmp_path: Path) ->
         ("prune:half", "ratio of prune: input should be a valid number"),
         ("prune:0.5:ronds=2", "prune has no option 'ronds'; did you mean 'rounds'?"),
         ("prune:0.5:3", "expected prune:key=value, got 'prune:0.5:3'"),
+        ("distill:feature", "hints go with method feature, which needs one layer or more"),
         ("int8:minimax", "method of int8: input should be 'auto', 'minmax', 'percentile' or 'entropy'"),
         ("dynamic-int8:8", "expected dynamic-int8:key=value, got 'dynamic-int8:8'"),
         ("nowhere/plan.toml", "cannot read the plan nowhere/plan.toml: No such file or directory"),

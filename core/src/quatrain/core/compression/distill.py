@@ -13,6 +13,7 @@ from quatrain.core.compression.modules import exported, require_module, weights_
 if TYPE_CHECKING:
     from torch import nn
 
+    from quatrain.core.compression.hints import Hint
     from quatrain.core.compression.retraining import Method, TrainingRows
 
 
@@ -21,14 +22,21 @@ class Distill:
     """Train the model on labels and on what `teacher` says of the same rows.
 
     "kd" is the divergence of softened probabilities, "dist" the correlation of relations, which a
-    much stronger teacher suits better. The teacher is a module built as the student was, of any width.
+    much stronger teacher suits better; "feature" is "kd" with `hints`, pairs of a student's layer and
+    the teacher's whose output it shall give. The teacher is a module built as the student was, of any width.
     """
 
     teacher: nn.Module
     training: TrainingRows
     method: Method = "kd"
+    hints: tuple[Hint, ...] = ()
 
     promise = Promise(gain=True)
+
+    def __post_init__(self) -> None:
+        """Refuse hints that nobody takes, and a lesson from features without any."""
+        if (self.method == "feature") != bool(self.hints):
+            raise ValueError(f"hints go with method feature and it needs one or more, got {self.method}, {self.hints}")
 
     @property
     def name(self) -> str:
@@ -40,6 +48,7 @@ class Distill:
         return {
             "step": "distill",
             "method": self.method,
+            "hints": self.hints,
             "teacher": digest_of(weights_of(self.teacher)),
             "training": self.training.settings(),
         }
@@ -52,5 +61,5 @@ class Distill:
     def apply(self, before: Artifact) -> Artifact:
         """Return the student after its lessons."""
         student = require_module(before)
-        self.training.distil(student, self.teacher, method=self.method)
+        self.training.distil(student, self.teacher, method=self.method, hints=self.hints)
         return exported(before, student, notes=())

@@ -5,9 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from quatrain.core.compression.artifact import Step
 from quatrain.core.compression.measures import Arrays
@@ -87,7 +87,15 @@ class PlannedDistill(Planned):
     main: ClassVar[str | None] = "method"
     example: ClassVar[str] = "distill:dist"
 
-    method: Literal["kd", "dist"] = "kd"
+    method: Literal["kd", "dist", "feature"] = "kd"
+    # Layers of these names, the same in both modules.
+    hints: Names = ()
+
+    @model_validator(mode="after")
+    def _has_hints_for_features(self) -> Self:
+        if (self.method == "feature") != bool(self.hints):
+            raise ValueError("hints go with method feature, which needs one layer or more")
+        return self
 
     def build(self, materials: Materials) -> Step:
         """Return the step."""
@@ -95,7 +103,9 @@ class PlannedDistill(Planned):
 
         training = _needed(materials.training, "distill", "rows to train on")
         teacher = _needed(materials.teacher, "distill", "a teacher")
-        return Distill(teacher=teacher, training=training, method=self.method)
+        return Distill(
+            teacher=teacher, training=training, method=self.method, hints=tuple((name, name) for name in self.hints)
+        )
 
 
 class PlannedInt8(Planned):

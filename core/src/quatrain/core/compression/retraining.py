@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,17 +11,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from quatrain.core.compression.artifact import digest_of
+from quatrain.core.compression.hints import Hint, hinted
+from quatrain.core.training import seeds
 from quatrain.core.training.config import FitConfig
 from quatrain.core.training.fit import fit
 from quatrain.core.training.result import FitResult
 
-Method = Literal["kd", "dist"]
+Method = Literal["kd", "dist", "feature"]
 # Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015: softened probabilities, and
 # their share of the loss.
 TEMPERATURE = 4.0
 TEACHER_SHARE = 0.9
 # Huang et al., "Knowledge Distillation from A Stronger Teacher", NeurIPS 2022: weight of either relation.
 DIST_WEIGHT = 2.0
+# Weight of the distance from a teacher's features, which is a share of their mean square.
+HINT_WEIGHT = 2.0
 
 
 def itself(module: nn.Module) -> nn.Module:
@@ -52,10 +56,19 @@ class TrainingRows:
         targets = self.targets[:, None].float()
         return fit(self.logits(module), (self.inputs, targets), loss=label_loss, config=self.config)
 
-    def distil(self, student: nn.Module, teacher: nn.Module, *, method: Method) -> FitResult:
-        """Train the student in place on the labels and on the teacher's logits of the same rows."""
+    def distil(
+        self, student: nn.Module, teacher: nn.Module, *, method: Method, hints: Sequence[Hint] = ()
+    ) -> FitResult:
+        """Train the student in place on the labels and on the teacher's logits of the same rows.
+
+        "feature" adds `hints` to "kd": layers of the student that shall give what the teacher's give.
+        """
         told = self._logits_of(teacher)
         targets = torch.cat([self.targets[:, None].float(), told], dim=1)  # (n, 1 + classes)
+        if method == "feature":
+            seeds.seed_everything(self.config.seed)  # projections begin at random
+            with hinted(student, teacher, hints, logits=self.logits, example=self.inputs[:2]) as taught:
+                return fit(taught, (self.inputs, targets), loss=hint_loss, config=self.config)
         loss = kd_loss if method == "kd" else dist_loss
         return fit(self.logits(student), (self.inputs, targets), loss=loss, config=self.config)
 
@@ -97,6 +110,12 @@ def dist_loss(logits: Tensor, targets: Tensor) -> Tensor:
     of_classes = 1 - _correlation(student, teacher)  # (B,)
     of_rows = (1 - _correlation(student.T, teacher.T)).mean()
     return label_loss(logits, targets) + DIST_WEIGHT * (of_classes + of_rows)
+
+
+def hint_loss(answers: tuple[Tensor, Tensor], targets: Tensor) -> Tensor:
+    """Return `kd_loss` of the logits and the distance from the teacher's features, (B,)."""
+    logits, hints = answers
+    return kd_loss(logits, targets) + HINT_WEIGHT * hints
 
 
 def _two_sided(logits: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Sets of classes that hold the truth with a promised probability in each class; where they are no answer, abstention."""
+"""Sets of classes that hold the truth with a promised probability in each class, or no answer where they cannot."""
 
 from __future__ import annotations
 

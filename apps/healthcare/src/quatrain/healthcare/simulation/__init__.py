@@ -1,0 +1,1 @@
+"""Invented chest radiographs with known truth; every one says SYNTHETIC in its pixels."""

@@ -78,7 +78,7 @@ def _grid(patients: Patients, side: int, rng: np.random.Generator) -> tuple[Floa
 def _lungs(patients: Patients, x: Floats, y: Floats, column: _Column) -> tuple[Floats, list[Floats]]:
     """Return both lungs, and the right and left one (image left and right) apart, between 0 and 1."""
     breath = _wide(patients.breath)
-    halves = []
+    halves: list[Floats] = []
     for sign in (-1, 1):
         centre, radius = sign * column(0.44, 0.015), column(0.30, 0.015) * (0.85 + 0.15 * breath)
         shape = _inside(x - centre, y + 0.12, radius, column(0.70, 0.03), soft=0.03)
@@ -123,13 +123,14 @@ def _findings(
     radius = _wide(rng.uniform(0.055, 0.10, n))
     nodule = np.hypot(x - sign * column(0.42, 0.07), y - high)
     put(NODULE, _soft(radius - nodule, 0.015) * column(0.42, 0.05) * own, nodule < radius)
-    level = _wide(rng.uniform(0.08, 0.36, n)) - 1.1 * np.clip(np.abs(x) - 0.35, 0, None) ** 1.5
+    level = _wide(rng.uniform(0.0, 0.24, n)) - 1.1 * np.clip(np.abs(x) - 0.35, 0, None) ** 1.5
     put(EFFUSION, _soft(y - level, 0.03) * 0.62 * own, (y > level) & (own > 0.5))  # noqa: PLR2004 - inside the lung
     spot = _wide(rng.uniform(-0.35, 0.35, n))
     wide = _wide(rng.uniform(0.16, 0.30, n))
     cloud = np.exp(-(((x - sign * column(0.40, 0.05)) ** 2 + (y - spot) ** 2) / (wide * wide)))
     cloud = cloud * (1 + 0.9 * _smooth_noise(n, side, rng, cells=9)) * own
-    put(OPACITY, np.clip(cloud, 0, None) * column(0.40, 0.07), cloud > 0.45)  # noqa: PLR2004 - half its height
+    cloud = np.clip(cloud, 0, None) * column(0.40, 0.07)
+    put(OPACITY, cloud, cloud > 0.5 * cloud.max((1, 2), keepdims=True))
     edge = _wide(rng.uniform(0.17, 0.22, n))
     depth = np.hypot((x - sign * 0.42) / 0.9, (y + 0.0) / 2.2) - edge
     # Air gathers beside and above the collapsed lung, which ends in a thin line.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,7 +98,7 @@ def hold_back(samples: Sequence[Sample], *, share: float, seed: int) -> list[Sam
     ]
 
 
-def _threshold(drawn: NDArray[np.uint8] | NDArray[np.uint16]) -> int:
+def _threshold(drawn: NDArray[Any]) -> int:
     """Return half of white for masks that were resampled or stored as JPEG, 0 for class numbers."""
     white = int(np.iinfo(drawn.dtype).max)
     return white // 2 if int(drawn.max(initial=0)) > white // 2 else _BLACK

@@ -147,8 +147,8 @@ def compress(
     from quatrain.fintech.compress.run import compress as run_compression
 
     choice = None if promote is None else "yes" if promote else "no"
-    flags = {"bundle": bundle, "data": data, "columns": columns, "out": out, "promote": choice, "plan": plan}
-    flags |= {"metric_drop": metric_drop, "min_speedup": min_speedup, "seed": seed}
+    asked = {"plan": plan, "metric_drop": metric_drop, "min_speedup": min_speedup, "seed": seed}
+    flags = {"bundle": bundle, "data": data, "columns": columns, "out": out, "promote": choice, **asked}
     result = run_compression(
         load(CompressConfig, section="fintech.compress", file=config, overrides=overrides or (), flags=flags)
     )

@@ -40,8 +40,8 @@ def require_products(bundle: Bundle) -> onnx.GraphProto:
         raise UserError(
             f"{bundle.manifest.name} is made of trees only: there are no products of matrices that integers would "
             "make faster, and the trees are compared and added as they are. For a smaller model of trees train one "
-            "with fewer seeds or rounds (--set recipe.trees=...); for one that can be compressed, a network "
-            "(--set recipe.model=mlp)"
+            "with fewer seeds or rounds (--set recipe.trees=...); for one that can be compressed, a network: "
+            "--set recipe.model=mlp"
         )
     return graph
 

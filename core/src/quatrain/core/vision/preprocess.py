@@ -17,6 +17,11 @@ class Normalisation:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
+    def of_16_bits(self) -> Normalisation:
+        """Return the same of pixels whose white is 65535 instead of 255."""
+        red, green, blue = ((257 * mean, 257 * std) for mean, std in zip(self.mean, self.std, strict=True))
+        return Normalisation((red[0], green[0], blue[0]), (red[1], green[1], blue[1]))
+
 
 # What EfficientNet-Lite's published weights were trained with (TensorFlow TPU, efficientnet/lite, MEAN_RGB).
 LITE = Normalisation((127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
@@ -30,7 +35,7 @@ class Preprocess(nn.Module):
     C is 1 or 3, and grey becomes three equal channels. The resize is Pillow's bilinear one (a triangle as wide
     as the reduction) computed in float32, so it is within one level of Pillow's, which rounds after either axis.
     Without `size_hw` images stay as large as they are. The scale in `normalisation` is that of 8 bits; 16-bit
-    pixels take one of their own.
+    pixels take `of_16_bits`.
     """
 
     mean: Tensor

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from quatrain.core import hardware
+from quatrain.core.backends import choices as kept
+from quatrain.core.backends.auto import AutoSession
+from quatrain.core.backends.choices import Choices
 from quatrain.core.backends.golden import InvalidOutputError, answer, largest_difference, verified_session
 from quatrain.core.backends.onnx_runtime import open_session
 from quatrain.core.backends.protocol import BackendError, Opener, Session
@@ -77,20 +82,29 @@ def load_model(
     store: Store | None = None,
     threads: int | None = None,
     opener: Opener | None = None,
+    tune: bool = False,
 ) -> Model:
     """Return the model behind a bundle's path or a store reference, after it reproduced its golden outputs.
 
     "fintech/fraud", "fintech/fraud:3" and "fintech/fraud@prod" are looked up in `store`, by default
     the configured one; a Path, and a text that is a bundle on disk or starts with . / or ~, is
-    opened as it is. `threads` None follows CPU affinity and the cgroup's quota. `opener` takes the
-    place of `open_session` for what runs a graph faster; it is held to the golden outputs as well.
-    Raises BundleError for a bundle that is damaged or does not give its golden outputs here, and
-    BackendError for a backend that does not take this graph.
+    opened as it is. `threads` None follows CPU affinity and the cgroup's quota.
+
+    "auto" is what `quatrain benchmark` found fastest on this machine for each size of batch, and
+    ONNX Runtime where nothing was measured; `tune` measures now where that is so, which takes
+    seconds. `opener` takes the place of `open_session` for what runs a graph faster; it is held to
+    the golden outputs as well. Raises BundleError for a bundle that is damaged or does not give its
+    golden outputs here, and BackendError for a backend that does not take this graph.
     """
     name = DEFAULT if backend == "auto" else backend
-    opener = opener or opener_of(name)
+    opened_by = opener or opener_of(name)
     bundle, reference = find_bundle(model, store)
-    session = verified_session(bundle, opener, backend=name, reference=reference, threads=threads)
+    session = verified_session(bundle, opened_by, backend=name, reference=reference, threads=threads)
+    if backend == "auto" and opener is None and (choices := _choices(bundle, reference, threads, tune=tune)):
+        others = partial(_open_backend, bundle, reference, threads)
+        return Model(
+            bundle, AutoSession(session, choices.backends, others), reference=reference, backend=choices.text()
+        )
     return Model(bundle, session, reference=reference, backend=name)
 
 
@@ -103,6 +117,23 @@ def find_bundle(model: str | Path, store: Store | None = None) -> tuple[Bundle, 
     store = store or Store()
     reference = store.find(model).reference
     return store.open(reference), reference
+
+
+def _choices(bundle: Bundle, reference: str, threads: int | None, *, tune: bool) -> Choices | None:
+    """Return what is to serve where that is not ONNX Runtime for every batch."""
+    if tune:
+        from quatrain.core.backends.autotune import tuned
+
+        found: Choices | None = tuned(bundle, reference=reference, threads=threads)
+    elif kept.has_any(bundle.digest):
+        found = kept.read(kept.key_of(bundle.digest, threads=threads or hardware.cpu_limit()))
+    else:
+        return None
+    return found if found is not None and set(found.backends.values()) != {DEFAULT} else None
+
+
+def _open_backend(bundle: Bundle, reference: str, threads: int | None, name: str) -> Session:
+    return verified_session(bundle, opener_of(name), backend=name, reference=reference, threads=threads)
 
 
 def _is_path(model: str) -> bool:

@@ -1,0 +1,1 @@
+"""How well findings are found, with intervals."""

@@ -1,0 +1,1 @@
+"""Networks that see small images, and what turns their logits into findings with an honest doubt."""

@@ -13,11 +13,14 @@ from tests.core.compression.conftest import Digits
 
 from quatrain.core.bundle.open import Bundle, open_bundle
 from quatrain.core.compression.artifact import Artifact, Step
-from quatrain.core.compression.gate import Gate, Promise
+from quatrain.core.compression.gate import Gate, Promise, reasons_against
+from quatrain.core.compression.half import HalfPrecision
 from quatrain.core.compression.measures import Evaluate, Scored, accuracy, held_back
+from quatrain.core.compression.nncf_int8 import NncfInt8
 from quatrain.core.compression.plan import CompressionResult, compress
 from quatrain.core.compression.quantize import MATMUL_ONLY, DynamicInt8, Int8
 from quatrain.core.compression.report import PlanReport, pareto_front
+from quatrain.core.compression.weight_only import WeightOnly
 from quatrain.core.export import check_parity
 from quatrain.core.inference import InvalidInputError, load_model, open_session
 
@@ -140,6 +143,40 @@ def test_a_graph_that_is_int8_in_name_only_is_refused(run: Run) -> None:
     assert result.bundle is None
     (reason,) = result.report.steps[0].reasons
     assert reason.startswith("nothing was quantised: no integer kernel ran")
+
+
+def test_a_graph_that_is_short_in_name_only_is_refused(run: Run) -> None:
+    """A step whose worth is a smaller file, and whose file is not smaller, lost nothing and gained nothing."""
+
+    @dataclass(frozen=True)
+    class Pretended(Unchanged):
+        """Nothing, under another name."""
+
+        name = "float16 weights"
+        promise = Promise(same_model=True, smaller=True)
+
+    (reason,) = run(Pretended()).report.steps[0].reasons
+    assert reason.startswith("nothing got smaller: the graph takes ")
+
+
+def test_a_step_is_held_to_the_noise_that_its_numbers_have(run: Run, gate: Gate) -> None:
+    """Sixteen bits never leave less than 35 dB, whatever the gate asks: less is a sign of damage."""
+    measured = run(HalfPrecision(kind="bfloat16")).report.steps[0].measured
+    assert measured is not None
+    assert measured.sqnr_db > 40
+    assert reasons_against(measured, gate, HalfPrecision.promise, is_last=False) == []
+    damaged = measured.model_copy(update={"sqnr_db": 34.9})
+    (reason,) = reasons_against(damaged, gate, HalfPrecision.promise, is_last=False)
+    assert reason == "its outputs have an SQNR of 34.9 dB, at least 35 dB is asked"
+
+
+def test_weights_stored_short_halve_the_file_at_the_speed_of_before(run: Run, bundle: Bundle) -> None:
+    """The report says how much, and which of the two was asked is in the name."""
+    measured = run(HalfPrecision()).report.steps[0].measured
+    assert measured is not None
+    assert measured.n_bytes < 0.6 * len(bundle.onnx)
+    assert measured.sqnr_db > 60
+    assert measured.agreement == 1.0
 
 
 def test_a_graph_without_products_is_refused_rather_than_broken(
@@ -334,14 +371,34 @@ def test_a_kept_measurement_is_judged_by_the_gate_of_now(run: Run, gate: Gate, d
         lambda calibration: [Int8(calibration=calibration, method="percentile", operators=MATMUL_ONLY)],
         lambda _: [DynamicInt8()],
         lambda _: [Unchanged()],
+        lambda _: [HalfPrecision(kind="float16")],
+        lambda _: [HalfPrecision(kind="bfloat16")],
+        lambda _: [WeightOnly(bits=8)],
+        lambda _: [WeightOnly(bits=8, activations="int8")],
+        lambda _: [WeightOnly(bits=4, block_size=16)],
+        lambda calibration: [NncfInt8(calibration=calibration)],
+        lambda calibration: [HalfPrecision(), Int8(calibration=calibration)],
     ],
-    ids=["int8", "int8 convolutions", "int8 products", "dynamic", "float"],
+    ids=[
+        "int8",
+        "int8 convolutions",
+        "int8 products",
+        "dynamic",
+        "float",
+        "float16",
+        "bfloat16",
+        "weights 8",
+        "weights 8 activations 8",
+        "weights 4",
+        "nncf",
+        "float16 then int8",
+    ],
 )
 def test_every_artifact_gives_its_golden_outputs_at_every_batch_size(
-    run: Run, digits: Digits, make: Callable[..., list[Step]]
+    run: Run, gate: Gate, digits: Digits, make: Callable[..., list[Step]]
 ) -> None:
     """The tolerance that is sealed is one that every batch size keeps."""
-    result = run(*make(digits.calibration))
+    result = run(*make(digits.calibration), gate=replace(gate, min_agreement=0.98))
     assert result.bundle is not None, result.report.table()
     inputs, expected = result.bundle.golden()
     check_parity(result.bundle.onnx, inputs, expected, atol=result.bundle.manifest.golden_atol, batches=(1, 2, 7, 64))

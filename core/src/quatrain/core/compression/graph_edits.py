@@ -42,10 +42,7 @@ def keep_tail_in_float(graph: onnx.GraphProto) -> None:
         _rename_producer(kept, _origin(name, undone), name)
     del graph.node[:]
     graph.node.extend(kept)
-    used = {name for node in kept for name in node.input} | outputs
-    constants = [constant for constant in graph.initializer if constant.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(constants)
+    keep_used_constants(graph)
 
 
 def products_of(graph: onnx.GraphProto, operators: Collection[str] | None, left_out: Collection[str]) -> list[str]:
@@ -57,6 +54,41 @@ def products_of(graph: onnx.GraphProto, operators: Collection[str] | None, left_
         and (operators is None or node.op_type in operators)
         and node.name not in left_out
     ]
+
+
+def gemm_as_matmul(graph: onnx.GraphProto) -> None:
+    """Rewrite x @ W' + b with constant W, of any Gemm without scaling, as a product and a sum."""
+    from onnx import helper, numpy_helper
+
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    nodes = []
+    for node in graph.node:
+        attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+        is_plain = attributes.get("alpha", 1) == attributes.get("beta", 1) == 1 and not attributes.get("transA", 0)
+        if node.op_type != "Gemm" or not is_plain or node.input[1] not in constants:
+            nodes.append(node)
+            continue
+        weights = node.input[1]
+        if attributes.get("transB", 0):
+            weights = f"{node.name}_transposed"
+            turned = numpy_helper.to_array(constants[node.input[1]]).T
+            graph.initializer.append(numpy_helper.from_array(turned.copy(), weights))
+        has_bias = len(node.input) > 2 and bool(node.input[2])  # noqa: PLR2004 - the third input is the bias
+        product = f"{node.output[0]}_product" if has_bias else node.output[0]
+        nodes.append(helper.make_node("MatMul", [node.input[0], weights], [product], name=node.name))
+        if has_bias:
+            nodes.append(helper.make_node("Add", [product, node.input[2]], [node.output[0]], name=f"{node.name}_bias"))
+    del graph.node[:]
+    graph.node.extend(nodes)
+    keep_used_constants(graph)
+
+
+def keep_used_constants(graph: onnx.GraphProto) -> None:
+    """Remove constants that no node reads."""
+    used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    constants = [constant for constant in graph.initializer if constant.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(constants)
 
 
 def keep_used_domains(model: onnx.ModelProto) -> None:

@@ -22,7 +22,8 @@ _INTEGER_MATMUL = frozenset(
     {"QLinearMatMul", "QGemm", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"}
 )
 _FLOAT_CONV = {"Conv": 1, "FusedConv": 1, "NhwcFusedConv": 1}
-_FLOAT_MATMUL = frozenset({"MatMul", "Gemm", "FusedMatMul", "FusedGemm"})
+# What MatMulNBits computes in is up to its accuracy level, which a profile does not tell: it counts as float.
+_FLOAT_MATMUL = frozenset({"MatMul", "Gemm", "FusedMatMul", "FusedGemm", "MatMulNBits"})
 # CPU seconds that one measurement takes at least, so that the clock's grain does not show.
 _LEAST_SECONDS = 2e-3
 

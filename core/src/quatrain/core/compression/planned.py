@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from quatrain.core.compression.artifact import Step
 from quatrain.core.compression.measures import Arrays
@@ -142,12 +142,75 @@ class PlannedDynamicInt8(Planned):
         return DynamicInt8(operators=self.operators or MATMUL_ONLY, keep_float=self.keep_float)
 
 
+class PlannedNncf(Planned):
+    """Static quantization by NNCF."""
+
+    main: ClassVar[str | None] = "model_type"
+    example: ClassVar[str] = "nncf-int8:transformer"
+
+    model_type: Literal["transformer"] | None = None
+    fast_bias_correction: bool = True
+    keep_float: Names = ()
+
+    def build(self, materials: Materials) -> Step:
+        """Return the step."""
+        from quatrain.core.compression.nncf_int8 import NncfInt8
+
+        return NncfInt8(
+            calibration=_needed(materials.calibration, "nncf-int8", "calibration rows"), **self.model_dump()
+        )
+
+
+class PlannedWeightOnly(Planned):
+    """Weights of large products in few bits."""
+
+    main: ClassVar[str | None] = "bits"
+    example: ClassVar[str] = "weight-only:4:block_size=32"
+
+    bits: Literal[4, 8] = 8
+    block_size: int = Field(default=32, ge=16)
+    least_values: int = Field(default=4096, ge=1)
+    keep_float: Names = ()
+    activations: Literal["float32", "int8"] = "float32"
+
+    @field_validator("bits", mode="before")
+    @classmethod
+    def _as_number(cls, value: Any) -> Any:
+        return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+    def build(self, materials: Materials) -> Step:
+        """Return the step."""
+        from quatrain.core.compression.weight_only import WeightOnly
+
+        del materials
+        return WeightOnly(**self.model_dump())
+
+
+class PlannedHalf(Planned):
+    """Weights stored in sixteen bits."""
+
+    main: ClassVar[str | None] = "kind"
+    example: ClassVar[str] = "half:bfloat16"
+
+    kind: Literal["float16", "bfloat16"] = "float16"
+
+    def build(self, materials: Materials) -> Step:
+        """Return the step."""
+        from quatrain.core.compression.half import HalfPrecision
+
+        del materials
+        return HalfPrecision(kind=self.kind)
+
+
 # Every step by the name that a plan calls it.
 KINDS: dict[str, type[Planned]] = {
     "distill": PlannedDistill,
     "dynamic-int8": PlannedDynamicInt8,
+    "half": PlannedHalf,
     "int8": PlannedInt8,
+    "nncf-int8": PlannedNncf,
     "prune": PlannedPrune,
+    "weight-only": PlannedWeightOnly,
 }
 
 

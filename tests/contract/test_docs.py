@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ DOCUMENTS = sorted(
 )
 TUTORIALS = sorted(ROOT.glob("docs/tutorials/*.md"))
 _BLOCK = re.compile(r"```(?:bash|console|sh)\n(.*?)```", re.DOTALL)
+_RUN = re.compile(r"```(bash|console|sh|python)\n(.*?)```", re.DOTALL)
 
 
 def shell_lines(document: Path) -> list[str]:
@@ -34,6 +36,16 @@ def shell_lines(document: Path) -> list[str]:
     blocks = _BLOCK.findall(document.read_text(encoding="utf-8"))
     lines = [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     return [line.removeprefix("$ ") for line in lines if line and not line.startswith("#")]
+
+
+def script_of(text: str) -> str:
+    """Return a tutorial's blocks as one shell script; Python blocks with no shell block between share one program."""
+    blocks = [("python" if kind == "python" else "shell", code) for kind, code in _RUN.findall(text)]
+    parts = []
+    for kind, group in groupby(blocks, key=lambda block: block[0]):
+        code = "\n".join(code for _, code in group)
+        parts.append(f"python -W error - <<'END_OF_PYTHON'\n{code}\nEND_OF_PYTHON" if kind == "python" else code)
+    return "\n".join(parts)
 
 
 SHOWN = [(document, line) for document in DOCUMENTS for line in shell_lines(document)]
@@ -91,8 +103,8 @@ def test_no_help_loses_a_word_in_brackets(commands: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("tutorial", TUTORIALS, ids=[path.stem for path in TUTORIALS])
 def test_tutorials_run_as_written(tutorial: Path, tmp_path: Path) -> None:
-    """The shell blocks of a tutorial, in order, in an empty folder, end without an error."""
-    script = "\n".join(_BLOCK.findall(tutorial.read_text(encoding="utf-8")))
+    """The blocks of a tutorial, in order, in an empty folder, end without an error."""
+    script = script_of(tutorial.read_text(encoding="utf-8"))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     result = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,13 @@ from quatrain.core import hardware
 from quatrain.core.backends import choices as kept
 from quatrain.core.backends.auto import AutoSession
 from quatrain.core.backends.choices import Choices
-from quatrain.core.backends.golden import InvalidOutputError, answer, largest_difference, verified_session
+from quatrain.core.backends.golden import (
+    InvalidOutputError,
+    answer,
+    answer_checked,
+    largest_difference,
+    verified_session,
+)
 from quatrain.core.backends.onnx_runtime import open_session
 from quatrain.core.backends.protocol import BackendError, Opener, Session
 from quatrain.core.backends.registry import DEFAULT, opener_of
@@ -25,6 +31,7 @@ from quatrain.core.inputs import InvalidInputError
 
 if TYPE_CHECKING:
     from quatrain.core.store import Store
+    from quatrain.core.streaming import Answer
 
 __all__ = [
     "BackendError",
@@ -73,6 +80,37 @@ class Model:
         says, InvalidOutputError when the answer is not finite.
         """
         return Prediction(answer(self._session, self.manifest, x, reference=self.reference))
+
+    def stream(
+        self,
+        items: Iterable[Any],
+        *,
+        decode: Callable[[Any], NDArray[Any] | Mapping[str, NDArray[Any]]] | None = None,
+        batch_size: int = 64,
+        workers: int = 2,
+        ahead: int | None = None,
+    ) -> Iterator[Answer]:
+        """Yield one answer for each item, in order: reading, decoding and computing go on at the same time.
+
+        An item is a row or a batch as `predict` takes it, or whatever `decode` makes one of. At most
+        `ahead` items are decoded and waiting (by default twice `batch_size`), so memory does not grow
+        with the stream. An item that cannot be decoded, is not what the manifest says or gives no
+        number has its error in its own answer (UserError, ValueError and OSError); any other error,
+        and one of `items` itself, is raised after the answers before it. Where memory runs out,
+        batches are halved. Closing the iterator early ends its threads.
+        """
+        from quatrain.core import streaming
+
+        compute = partial(answer_checked, self._session, self.manifest, reference=self.reference)
+        return streaming.stream(
+            items,
+            compute,
+            inputs=self.manifest.inputs,
+            decode=decode,
+            batch_size=batch_size,
+            workers=workers,
+            ahead=ahead,
+        )
 
 
 def load_model(

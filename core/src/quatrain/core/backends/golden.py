@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quatrain.core.backends.onnx_runtime import runtime_errors
-from quatrain.core.backends.protocol import BackendError, GoldenError, Opener, Session
+from quatrain.core.backends.protocol import Arrays, BackendError, GoldenError, Opener, Session
 from quatrain.core.backends.registry import DEFAULT
 from quatrain.core.bundle.manifest import RESTORE, BundleError, Manifest
 from quatrain.core.bundle.open import Bundle
@@ -50,7 +50,11 @@ def answer(
 
     Raises InvalidInputError for any other batch, InvalidOutputError when the answer is not finite.
     """
-    arrays = check_inputs(manifest.inputs, x)
+    return answer_checked(session, manifest, check_inputs(manifest.inputs, x), reference=reference)
+
+
+def answer_checked(session: Session, manifest: Manifest, arrays: Arrays, *, reference: str) -> dict[str, NDArray[Any]]:
+    """Return the outputs by name for arrays that `check_inputs` gave; raises InvalidOutputError."""
     names = [spec.name for spec in manifest.outputs]
     outputs = dict(zip(names, session.run(names, arrays), strict=True))
     for spec in manifest.outputs:

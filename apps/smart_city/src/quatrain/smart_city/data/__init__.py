@@ -1,0 +1,1 @@
+"""Scenarios and networks as SUMO's files describe them, read and checked before anything runs."""

@@ -1,0 +1,1 @@
+"""Fixed-time plans made anew: Webster's start, a search over simulations, and the sheets that a city loads."""

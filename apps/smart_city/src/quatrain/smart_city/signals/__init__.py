@@ -1,0 +1,1 @@
+"""What a signal may show: its links, stages, conflicts and intergreens, the shield and the checker."""

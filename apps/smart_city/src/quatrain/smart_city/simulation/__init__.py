@@ -1,0 +1,1 @@
+"""One SUMO simulation per process: started, controlled second by second, and measured."""

@@ -1,12 +1,247 @@
-"""`quatrain healthcare`: the app's commands."""
+"""The medical app's commands; each reads its config, calls a room and prints what came."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
 import typer
 
+from quatrain.core.cli.options import (
+    BundlePath,
+    ConfigFile,
+    Data,
+    Json,
+    Out,
+    Overrides,
+    Quiet,
+    Seed,
+    Verbose,
+    print_json,
+    verbosity,
+)
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
 app = typer.Typer(name="healthcare", help="Medical images, calibrated. Not for diagnosis.", no_args_is_help=True)
+data_app = typer.Typer(help="Make, describe and check sets of images.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+Split = Annotated[Literal["train", "val", "test"] | None, typer.Option("--split", help="Which part of the data.")]
+Kind = Annotated[
+    Literal["binary", "multiclass", "ordinal", "multilabel"] | None,
+    typer.Option("--kind", help="What the labels are; default: what the set says."),
+]
+Promote = Annotated[
+    bool | None, typer.Option("--promote/--no-promote", help="Make prod mean this model; default: if prod means none.")
+]
 
 
 @app.callback()
-def _commands() -> None:
+def _healthcare() -> None:
     """Medical images, calibrated. Not for diagnosis."""
+
+
+@app.command()
+def train(
+    *,
+    data: Data = None,
+    out: Out = None,
+    kind: Kind = None,
+    promote: Promote = None,
+    seed: Seed = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train on a MedMNIST file, a folder of classes or a set of the catalogue, and seal the model."""
+    _start(quiet=quiet, verbose=verbose)
+    from quatrain.core.config import load
+    from quatrain.healthcare.train.config import TrainConfig
+    from quatrain.healthcare.train.run import train as run_training
+
+    choice = None if promote is None else "yes" if promote else "no"
+    flags = {"data": data, "out": out, "kind": kind, "promote": choice, "seed": seed}
+    settings = load(TrainConfig, section="healthcare.train", file=config, overrides=overrides or (), flags=flags)
+    document = run_training(settings).to_dict()
+    if json:
+        print_json(document)
+        return
+    _print_rows(document["rows"], title="Image model")
+    typer.echo(f"sealed {document['version'] or document['bundle']} (digest {document['digest'][:12]})")
+    typer.echo(document["note"])
+
+
+@app.command()
+def evaluate(
+    *,
+    data: Data = None,
+    bundle: BundlePath = None,
+    split: Split = None,
+    seed: Seed = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Measure a sealed model on labelled images, and say whether they come from another site."""
+    _start(quiet=quiet, verbose=verbose)
+    from quatrain.core.config import load
+    from quatrain.healthcare.evaluate.config import EvaluateConfig
+    from quatrain.healthcare.evaluate.run import evaluate as run_evaluation
+
+    flags = {"data": data, "bundle": bundle, "split": split, "seed": seed}
+    settings = load(EvaluateConfig, section="healthcare.evaluate", file=config, overrides=overrides or (), flags=flags)
+    document = run_evaluation(settings)
+    if json:
+        print_json(document)
+        return
+    _print_rows(document["rows"], title=f"{document['data']}: {document['n']:,} {document['split']} images")
+    typer.echo(_told(document["site_shift"]))
+    typer.echo(document["note"])
+
+
+@app.command()
+def adapt(
+    *,
+    data: Data = None,
+    bundle: BundlePath = None,
+    split: Split = None,
+    labels: Annotated[int | None, typer.Option("--labels", help="Labelled cases to repair with.")] = None,
+    repeats: Annotated[int | None, typer.Option("--repeats", help="Draws of those cases to average over.")] = None,
+    out: Out = None,
+    seed: Seed = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Repair probabilities, threshold and coverage for a new site with few labels; before and after on the rest."""
+    _start(quiet=quiet, verbose=verbose)
+    from quatrain.core.config import load
+    from quatrain.healthcare.evaluate.adapt import adapt as run_repair
+    from quatrain.healthcare.evaluate.config import AdaptConfig
+
+    given = {"labels": labels, "repeats": repeats, "out": out, "seed": seed}
+    flags = {"data": data, "bundle": bundle, "split": split, **given}
+    settings = load(AdaptConfig, section="healthcare.adapt", file=config, overrides=overrides or (), flags=flags)
+    document = run_repair(settings)
+    if json:
+        print_json(document)
+        return
+    title = f"{document['data']}: {document['labels']} labels, mean of {document['repeats']} draws"
+    _print_rows(document["rows"], title=title)
+    typer.echo(_told(document["site_shift"]))
+    if document["bundle"]:
+        typer.echo(f"sealed {document['bundle']} (digest {document['digest'][:12]})")
+    typer.echo(document["note"])
+
+
+@data_app.command("generate")
+def generate(
+    path: Annotated[Path, typer.Argument(help="The .npz file to write.")],
+    *,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of every random choice.")] = 0,
+    overrides: Overrides = None,
+    json: Json = False,
+) -> None:
+    """Write SYNTHETIC chest radiographs of two sites; --set changes number, size, findings and sites."""
+    _start()
+    from quatrain.core.config import load
+    from quatrain.healthcare.simulation.phantom import PhantomConfig, write_chest_phantoms
+
+    options = load(PhantomConfig, section="healthcare.phantom", overrides=overrides or ())
+    write_chest_phantoms(path, seed=seed, **options.model_dump())
+    facts = {"path": str(path), "is_synthetic": True, "seed": seed} | options.model_dump(mode="json")
+    _print_facts(facts, json=json)
+
+
+@data_app.command("describe")
+def describe(data: Data = None, kind: Kind = None, json: Json = False) -> None:
+    """Show what a set holds, as training would read it, and which images lie in two of its splits."""
+    _start()
+    from quatrain.core.errors import UsageError
+    from quatrain.healthcare.data.duplicates import find_duplicates
+    from quatrain.healthcare.data.named import find_data
+
+    if data is None:
+        raise UsageError("give --data: a catalogue name, a MedMNIST .npz or a folder of classes")
+    found = find_data(data, kind=kind)
+    copies = find_duplicates(found.parts)
+    facts = {
+        "name": found.name,
+        "kind": found.kind,
+        "classes": list(found.classes),
+        "shape": list(found.shape),
+        "splits": {name: len(part) for name, part in found.parts.items()},
+        "is_synthetic": found.is_synthetic,
+        "licence": found.licence,
+        "sha256": found.sha256,
+        "refused": list(found.refused),
+        "copies_across_splits": [vars(copy) for copy in copies],
+    }
+    _print_facts(facts if json else facts | {"copies_across_splits": len(copies)}, json=json)
+
+
+def _start(*, quiet: bool = False, verbose: bool = False) -> None:
+    from quatrain.core import logs
+
+    logs.configure(verbosity=verbosity(quiet=quiet, verbose=verbose))
+
+
+def _print_facts(facts: dict[str, Any], *, json: bool) -> None:
+    if json:
+        print_json(facts)
+        return
+    for name, value in facts.items():
+        typer.echo(f"{name.replace('_', ' '):<22} {value}")
+
+
+def _told(shift: dict[str, Any]) -> str:
+    words = "ALARM: these images differ from those of validation" if shift["is_alarm"] else "no sign of another site"
+    return f"{words} (p = {shift['p_value']:.3f}; told apart with an AUC of {shift['domain_auc']:.3f})"
+
+
+def _print_rows(rows: list[dict[str, Any]], *, title: str) -> None:
+    import sys
+
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 160).print(_rows_table(rows, title=title))
+
+
+# What a terminal has room for.
+_SHOWN = ("auc", "acc", "sensitivity", "specificity", "ece", "abstained")
+# With more classes each one's coverage is in the JSON only.
+_MAX_COVERAGES = 4
+
+
+def _rows_table(rows: list[dict[str, Any]], *, title: str) -> Table:
+    from rich.table import Table
+
+    present = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
+    coverages = [name for name in present if name.startswith("coverage_")]
+    names = [name for name in _SHOWN if name in present] + (coverages if len(coverages) <= _MAX_COVERAGES else [])
+    table = Table(title=title, title_justify="left", caption="all measures: --json", caption_justify="left")
+    table.add_column("model", no_wrap=True)
+    table.add_column("split", no_wrap=True)
+    for name in names:
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(row["name"], row["split"], *(_cell(row, name) for name in names))
+    return table
+
+
+def _cell(row: dict[str, Any], name: str) -> str:
+    if name not in row["metrics"]:
+        return ""
+    text = f"{row['metrics'][name]:.3f}"
+    if name in row["intervals"]:
+        low, high = row["intervals"][name]
+        text += f" [{low:.3f}, {high:.3f}]"
+    return text

@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 from quatrain.core.calibration.temperature import Link
 from quatrain.core.errors import BadDataError, require
 from quatrain.core.export import finished
+from quatrain.healthcare.models.outputs import DISTANCE, EMBEDDING, FEATURES, LOGITS, OUTPUTS, PROBABILITY
 
-LOGITS, FEATURES, EMBEDDING = "logits", "features", "embedding"
-PROBABILITY, DISTANCE = "probability", "distance"
-OUTPUTS = (PROBABILITY, LOGITS, EMBEDDING, DISTANCE)
 _SLOPE, _OFFSET = "calibration_slope", "calibration_offset"
 _EXTRA = "quatrain-core[train]"
 

@@ -21,15 +21,15 @@ from quatrain.healthcare.data.labelled import UNKNOWN, Labelled, Part
 from quatrain.healthcare.models.augment import RadiographAugment
 from quatrain.healthcare.models.losses import balance_weights, loss_of, n_outputs_of
 from quatrain.healthcare.models.network import Ensemble, SmallResNet, scaled
+from quatrain.healthcare.models.outputs import DISTANCE, EMBEDDING, FEATURES, INPUT, LOGITS, OUTPUTS, PROBABILITY
 from quatrain.healthcare.models.settings import ModelSettings
-from quatrain.healthcare.models.tail import DISTANCE, EMBEDDING, OUTPUTS, Tail, fit_distance, with_tail
+from quatrain.healthcare.models.tail import Tail, fit_distance, with_tail
 from quatrain.healthcare.train.config import TrainConfig
 
 if TYPE_CHECKING:
     from quatrain.core.tracking import Run
 
 _LOG = logging.getLogger(__name__)
-INPUT = "pixels"
 # Seeds of members lie this far apart, so that those of neighbouring runs differ.
 _MEMBER_STRIDE = 1009
 # Rows that the covariance of the embedding is estimated on, at most.
@@ -76,7 +76,7 @@ def fit_model(data: Labelled, config: TrainConfig, run: Run | None = None) -> Fi
     link: Link = "sigmoid" if data.kind in {"binary", "multilabel"} else "softmax"
     temperature = _temperature(module, val, link=link, n_views=config.n_views, seed=config.seed)
     tail = _tail(module, data, link=link, temperature=temperature)
-    network = torch_model(module, {INPUT: torch.from_numpy(val.images[:2].copy())}, output_names=["logits", "features"])
+    network = torch_model(module, {INPUT: torch.from_numpy(val.images[:2].copy())}, output_names=[LOGITS, FEATURES])
     fitted = Fitted(module=module, onnx=with_tail(network, tail), temperature=temperature, settings=settings)
     _require_parity(fitted, val.images[:64], tail)
     return fitted
@@ -179,8 +179,8 @@ def _require_parity(fitted: Fitted, pixels: NDArray[np.uint8], tail: Tail) -> No
     white = features @ tail.whitening
     gaps = np.sqrt(((white[:, None] - tail.means) ** 2).sum(2).min(1))
     expected: dict[str, Any] = {
-        "probability": (sigmoid if tail.link == "sigmoid" else softmax)(calibrated).astype(np.float32),
-        "logits": logits,
+        PROBABILITY: (sigmoid if tail.link == "sigmoid" else softmax)(calibrated).astype(np.float32),
+        LOGITS: logits,
     }
     check_parity(fitted.onnx, {INPUT: pixels}, expected)
     check_parity(fitted.onnx, {INPUT: pixels}, {EMBEDDING: white, DISTANCE: gaps}, atol=2e-3)

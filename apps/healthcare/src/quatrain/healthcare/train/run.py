@@ -15,7 +15,7 @@ from quatrain.healthcare.data.labelled import Labelled
 from quatrain.healthcare.data.named import TASK, find_data
 from quatrain.healthcare.decision import NOT_FOR_DIAGNOSIS, Decision, fit_floors
 from quatrain.healthcare.metrics.measure import Row, measure
-from quatrain.healthcare.models.tail import DISTANCE, PROBABILITY
+from quatrain.healthcare.models.outputs import DISTANCE, PROBABILITY
 from quatrain.healthcare.train.config import TrainConfig
 from quatrain.healthcare.train.fitting import Fitted, fit_model, known_rows
 from quatrain.healthcare.train.sealing import model_name, publish, seal_model

@@ -19,9 +19,9 @@ from quatrain.healthcare.data.labelled import Labelled
 from quatrain.healthcare.data.named import TASK
 from quatrain.healthcare.decision import NOT_FOR_DIAGNOSIS, Decision
 from quatrain.healthcare.metrics.measure import Row
-from quatrain.healthcare.models.tail import DISTANCE, EMBEDDING, LOGITS, OUTPUTS, PROBABILITY
+from quatrain.healthcare.models.outputs import DISTANCE, EMBEDDING, INPUT, LOGITS, OUTPUTS, PROBABILITY
 from quatrain.healthcare.train.card import write_card
-from quatrain.healthcare.train.fitting import INPUT, Fitted
+from quatrain.healthcare.train.fitting import Fitted
 
 if TYPE_CHECKING:
     from quatrain.core.bundle.open import Bundle

@@ -1,0 +1,1 @@
+"""How a sealed model does on other images, whether they are of another site, and its repair with few labels."""

@@ -12,7 +12,8 @@ import pytest
 from tests.fintech.compress.conftest import Sealed
 
 from quatrain.core import export
-from quatrain.core.compression.planned import Materials
+from quatrain.core.compression.artifact import Step
+from quatrain.core.compression.planned import Materials, Planned
 from quatrain.core.compression.quantize import MATMUL_ONLY, DynamicInt8, Int8
 from quatrain.core.errors import UsageError, UserError
 from quatrain.fintech.compress.plan import fitted_steps, planned_steps, require_products
@@ -31,12 +32,17 @@ def transformer() -> onnx.GraphProto:
     return onnx.load_from_string(exported(make("transformer", x, settings, prior=0.1)).onnx).graph
 
 
+def int8_only(planned: Planned) -> Step:
+    """Stand in for what makes a step on the network."""
+    raise AssertionError(planned)
+
+
 def test_unless_asked_otherwise_products_alone_are_in_static_int8(transformer: onnx.GraphProto) -> None:
     """Ranges come from calibration rows, and milder forms are there where all is too coarse."""
-    [step] = fitted_steps(planned_steps("auto"), MATERIALS, transformer)
+    [step] = fitted_steps(planned_steps("auto"), transformer, materials=MATERIALS, on_network=int8_only)
     assert isinstance(step, Int8)
     assert (step.operators, step.mixed) == (MATMUL_ONLY, 4)
-    [asked] = fitted_steps(planned_steps("int8:operators=Gemm"), MATERIALS, transformer)
+    [asked] = fitted_steps(planned_steps("int8:operators=Gemm"), transformer, materials=MATERIALS, on_network=int8_only)
     assert isinstance(asked, Int8)
     assert asked.operators == ("Gemm",)
 
@@ -44,7 +50,7 @@ def test_unless_asked_otherwise_products_alone_are_in_static_int8(transformer: o
 @pytest.mark.parametrize("plan", ["int8", "dynamic-int8"])
 def test_a_matrix_for_each_input_stays_in_float(plan: str, transformer: onnx.GraphProto) -> None:
     """ONNX Runtime's integer products take one matrix: the tokens' weights are a stack of them."""
-    [step] = fitted_steps(planned_steps(plan), MATERIALS, transformer)
+    [step] = fitted_steps(planned_steps(plan), transformer, materials=MATERIALS, on_network=int8_only)
     assert isinstance(step, Int8 | DynamicInt8)
     [name] = step.keep_float
     [node] = [node for node in transformer.node if node.name == name]

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from quatrain.core.compression.artifact import Step
 from quatrain.core.compression.graph_edits import MULTIPLYING
-from quatrain.core.compression.planned import Materials, Planned, PlannedDynamicInt8, PlannedInt8
+from quatrain.core.compression.planned import Materials, Planned, PlannedDynamicInt8, PlannedInt8, PlannedPrune
 from quatrain.core.compression.plans import parse
 from quatrain.core.compression.quantize import MATMUL_ONLY
-from quatrain.core.errors import UserError, require
+from quatrain.core.errors import UsageError, UserError, require
 
 if TYPE_CHECKING:
     import onnx
 
     from quatrain.core.bundle.open import Bundle
 
+# Makes a step that works on the network inside the graph.
+OnNetworkOf = Callable[[Planned], Step]
 _EXTRA = "quatrain-fintech[train]"
 # Ranges are taken from calibration rows: in a dynamic graph a row's scale depends on its batch, and the bounds of a
 # probability, which are steps, would differ from batch to batch.
@@ -46,14 +48,25 @@ def require_products(bundle: Bundle) -> onnx.GraphProto:
     return graph
 
 
-def fitted_steps(planned: Sequence[Planned], materials: Materials, graph: onnx.GraphProto) -> list[Step]:
+def fitted_steps(
+    planned: Sequence[Planned], graph: onnx.GraphProto, *, materials: Materials, on_network: OnNetworkOf
+) -> list[Step]:
     """Return the steps; int8 covers matrix products whose weights are one matrix, unless the plan says otherwise.
 
     Anything ahead of the products reads inputs as they come, amounts beside flags: 256 steps would
-    hold none of them.
+    hold none of them. Steps that train are made by `on_network`. Raises UsageError where one of
+    these is not the first.
     """
     apart = _stacked_products(graph)
-    return [_fitted(step, apart).build(materials) for step in planned]
+    steps: list[Step] = []
+    for step in planned:
+        if isinstance(step, PlannedPrune):
+            if steps:
+                raise UsageError("prune comes first in a plan: it works on the network as it was trained")
+            steps.append(on_network(step))
+        else:
+            steps.append(_fitted(step, apart).build(materials))
+    return steps
 
 
 def _fitted(step: Planned, apart: tuple[str, ...]) -> Planned:

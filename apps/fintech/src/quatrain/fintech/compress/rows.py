@@ -23,6 +23,8 @@ from quatrain.fintech.metrics.scored import Ints, Labels
 _LOG = logging.getLogger(__name__)
 # Of the calibration rows at most so many are frauds: they are what the largest activations come from.
 _FRAUD_SHARE = 0.25
+# Of the rows before the model's test, the latest share: what alerts are counted on where scores have moved.
+_RECENT_SHARE = 0.2
 
 X = NDArray[np.float32]
 
@@ -37,6 +39,8 @@ class Rows:
     # Rows whose label was known when the model's test began, and those labels.
     known_x: X
     known_y: Labels
+    # The latest rows before the test, whatever they are.
+    recent_x: X
     # Rows from the model's test on.
     later_x: X
     later_y: Labels
@@ -66,12 +70,14 @@ def read_rows(config: CompressConfig, manifest: Manifest) -> Rows:
     is_known = (labelled.timestamp_us < test_us - delay_us) & labelled.is_labelled
     known = np.flatnonzero(is_known)
     x = build(labelled.table, names, label_delay_us=delay_us)
+    n_before = int((labelled.timestamp_us < test_us).sum())
     _LOG.info("%d rows of the training period, %d later ones to be judged by", len(known), len(later))
     return Rows(
         data=data.name,
         digest=labelled.digest,
         known_x=x[known],
         known_y=labelled.label_known(test_us, delay_us=delay_us)[known],
+        recent_x=x[int((1 - _RECENT_SHARE) * n_before) : n_before],
         later_x=x[later],
         later_y=labelled.label[later],
     )

@@ -20,7 +20,7 @@ from quatrain.core.compression.artifact import Step
 from quatrain.core.compression.gate import Gate
 from quatrain.core.compression.measures import held_back
 from quatrain.core.compression.plan import compress as run_plan
-from quatrain.core.compression.planned import Materials
+from quatrain.core.compression.planned import Materials, Planned
 from quatrain.core.compression.report import PlanReport
 from quatrain.core.config import settings
 from quatrain.core.errors import LockedError, UsageError, UserError
@@ -120,7 +120,12 @@ def compress(config: CompressConfig) -> CompressResult:
         _require_own(folder, parent)
         rows = read_rows(config, parent.manifest)
         calibration = {"features": rows.calibration(config.calibration_rows, seed=config.seed)}
-        steps = fitted_steps(planned, Materials(calibration=calibration), graph)
+        steps = fitted_steps(
+            planned,
+            graph,
+            materials=Materials(calibration=calibration),
+            on_network=lambda step: _on_network(step, config, parent, rows),
+        )
         request = _request(config, parent, rows)
         bundle, report = _kept(folder, request) or _made(config, parent, steps, rows, folder)
         if bundle is not None:
@@ -137,6 +142,19 @@ def compress(config: CompressConfig) -> CompressResult:
         alerts=_alerts(parent, bundle, rows.later_x) if bundle else None,
         data=rows.data,
         n_held_back=len(rows.later_x),
+    )
+
+
+def _on_network(planned: Planned, config: CompressConfig, parent: Bundle, rows: Rows) -> Step:
+    # Torch is needed by steps that train only.
+    from quatrain.fintech.compress.pruning import OnNetwork, perceptron_of
+
+    perceptron = perceptron_of(parent)
+    return OnNetwork(
+        step=planned.build(perceptron.materials(config, rows)),
+        perceptron=perceptron,
+        recent=rows.recent_x,
+        threshold=_threshold_of(parent),
     )
 
 

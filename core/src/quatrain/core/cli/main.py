@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from quatrain.core.cli import dashboard, data, demo, doctor, models, runs
+from quatrain.core.cli import benchmark, dashboard, data, demo, doctor, models, runs
 from quatrain.core.errors import UserError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("dashboard")(dashboard.dashboard)
 app.command("doctor")(doctor.doctor)
+app.command("benchmark")(benchmark.benchmark)
 app.add_typer(models.app, name="models")
 app.add_typer(runs.app, name="runs")
 app.add_typer(data.app, name="data")

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from quatrain.core import export
+from quatrain.core.bundle.manifest import TensorSpec
 from quatrain.core.inference import largest_difference, open_session
 
 
@@ -226,3 +227,32 @@ def test_parity_needs_rows_to_compare(rows: tuple[int, int]) -> None:
 def test_largest_difference_and_its_row(actual: Any, wanted: Any, answer: tuple[float, int]) -> None:
     """The worst row is found for floats, integers, matrices and the values that are not numbers."""
     assert largest_difference(np.array(actual), np.array(wanted)) == answer
+
+
+def test_named_dimensions_take_any_size() -> None:
+    """What `dynamic` names is a name in the graph, and other sizes than the example's run."""
+    spec = TensorSpec(name="pixels", dtype="float32", shape=("batch", "height", 4, "width"))
+    assert export.dynamic_sizes([spec]) == {"pixels": {1: "height", 3: "width"}}
+    onnx_bytes = export.torch_model(
+        MeanOfRows(), {"pixels": torch.zeros(2, 5, 4, 6)}, output_names=["mean"], dynamic=export.dynamic_sizes([spec])
+    )
+    dims = onnx.load_from_string(onnx_bytes).graph.input[0].type.tensor_type.shape.dim
+    assert [dim.dim_param or dim.dim_value for dim in dims] == ["batch", "height", 4, "width"]
+    pixels = np.random.default_rng(0).normal(size=(3, 2, 4, 9)).astype(np.float32)
+    (mean,) = open_session(onnx_bytes).run(None, {"pixels": pixels})
+    np.testing.assert_allclose(mean, pixels.mean((1, 3)), atol=1e-6)
+
+
+def test_dimensions_that_nobody_names_stay_fixed() -> None:
+    """A graph of one size refuses others instead of answering about something else."""
+    onnx_bytes = export.torch_model(MeanOfRows(), {"pixels": torch.zeros(2, 5, 4, 6)}, output_names=["mean"])
+    with pytest.raises(Exception, match="Got: 9 Expected: 6"):
+        open_session(onnx_bytes).run(None, {"pixels": np.zeros((3, 5, 4, 9), np.float32)})
+
+
+class MeanOfRows(nn.Module):
+    """The mean over two of three dimensions after the batch."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return means, (B, columns)."""
+        return pixels.mean((1, 3))

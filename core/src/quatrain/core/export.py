@@ -20,7 +20,18 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
-__all__ = ["ExportError", "ParityError", "check_parity", "finished", "lightgbm_model", "model_of", "torch_model"]
+    from quatrain.core.bundle.manifest import TensorSpec
+
+__all__ = [
+    "ExportError",
+    "ParityError",
+    "check_parity",
+    "dynamic_sizes",
+    "finished",
+    "lightgbm_model",
+    "model_of",
+    "torch_model",
+]
 
 OPSET = 18
 # The IR version that opset 18 came with.
@@ -78,6 +89,14 @@ def torch_model(
     if program is None:
         raise ExportError("the exporter gave no graph; use torch 2.11 or newer")
     return finished(program.model_proto)
+
+
+def dynamic_sizes(specs: Sequence[TensorSpec]) -> dict[str, dict[int, str]]:
+    """Return the dimensions after the batch that may have any size, by input: `dynamic` of `torch_model`."""
+    return {
+        spec.name: {axis: size for axis, size in enumerate(spec.shape) if axis and isinstance(size, str)}
+        for spec in specs
+    }
 
 
 def lightgbm_model(booster: Booster, *, input_name: str = "features", output_name: str = "probability") -> bytes:

@@ -20,7 +20,7 @@ from quatrain.core.calibration.temperature import Link, fit_temperature
 from quatrain.core.compression.retraining import TrainingRows, label_loss
 from quatrain.core.config import Config
 from quatrain.core.errors import BadDataError
-from quatrain.core.export import check_parity, torch_model
+from quatrain.core.export import check_parity, dynamic_sizes, torch_model
 from quatrain.core.images import ImageArray
 from quatrain.core.tracking import Run
 from quatrain.core.training.config import FitConfig
@@ -165,7 +165,7 @@ def seal_classifier(
         module,
         {INPUT: torch.from_numpy(np.resize(pixels, (max(2, n_golden), *pixels.shape[1:]))[:2])},
         output_names=[OUTPUT],
-        dynamic={INPUT: {1: "height", 2: "width"}} if any_size else None,
+        dynamic=dynamic_sizes([spec]),
     )
     answers = {OUTPUT: predict(module, torch.from_numpy(pixels), batch_size=_N_GOLDEN).numpy()}
     check_parity(onnx, {INPUT: pixels}, answers, batches=(1, 2, 7))

@@ -72,6 +72,7 @@ class PlannedPrune(Planned):
     ratio: float = Field(gt=0, lt=1)
     rounds: int = Field(default=1, ge=1)
     round_to: int = Field(default=8, ge=1)
+    by_sensitivity: bool = False
 
     def build(self, materials: Materials) -> Step:
         """Return the step."""

@@ -6,13 +6,13 @@ The groups of layers that must lose the same channels are found by torch-pruning
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from quatrain.core.compression.allotment import Group, allot, curves_of, groups_of, rounded, work_of
 from quatrain.core.compression.artifact import Artifact, Step
 from quatrain.core.compression.gate import Promise, RefusedError
 from quatrain.core.compression.modules import exported, require_module
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
 
     from quatrain.core.compression.retraining import TrainingRows
 
-# A group that is hardly missed loses up to this share more channels than asked, the most missed one as much less.
-_TILT = 0.5
-# No group loses more of its channels than this.
-_MOST = 0.9
 _EXCESS = 0.01
 
 
@@ -35,9 +31,10 @@ _EXCESS = 0.01
 class Prune:
     """Remove the share `ratio` of each layer's channels, in rounds with training after each.
 
-    With `score` (larger is better, on training rows), groups that are missed most keep more: each is
-    pruned alone once, untrained, and ranked by what that costs. Layers named in `keep` keep their
-    width, as must the one that gives the logits.
+    `by_sensitivity` spends the same work unevenly: each group is pruned alone to some widths,
+    untrained, and keeps more the more the loss on training rows rises (or `score` falls, where one is
+    given; larger is better). Layers named in `keep` keep their width, as must the one that gives the
+    logits.
     """
 
     ratio: float
@@ -46,6 +43,7 @@ class Prune:
     rounds: int = 1
     # Widths stay multiples of this: kernels compute in vectors.
     round_to: int = 8
+    by_sensitivity: bool = False
     score: Callable[[nn.Module], float] | None = None
 
     promise = Promise()
@@ -71,7 +69,8 @@ class Prune:
             "rounds": self.rounds,
             "round_to": self.round_to,
             "keep": self.keep,
-            "by_sensitivity": self.score is not None,
+            "by_sensitivity": self.by_sensitivity,
+            "by_score": self.score is not None,
             "training": self.training.settings(),
         }
 
@@ -84,13 +83,13 @@ class Prune:
         """Return the narrower model, trained; raises RefusedError where no layer got narrower."""
         module = require_module(before)
         example = _example(before)
-        ratios = self._ratios(module, example)
-        widths = {name: _width(module, name) for name in ratios}
+        shares, notes = self._kept(module, example)
+        widths = {name: _width(module, name) for name in shares}
         n_before = sum(parameter.numel() for parameter in module.parameters())
         for done in range(1, self.rounds + 1):
             # Every round takes the same share of what is there then.
-            kept = {name: (1 - ratio) ** (done / self.rounds) for name, ratio in ratios.items()}
-            targets = {name: _rounded(width, kept[name], self.round_to) for name, width in widths.items()}
+            kept = {name: share ** (done / self.rounds) for name, share in shares.items()}
+            targets = {name: rounded(width, kept[name], self.round_to) for name, width in widths.items()}
             _narrow(module, example, targets, keep=self.keep)
             self.training.train(module)
         n_after = sum(parameter.numel() for parameter in module.cpu().parameters())
@@ -98,53 +97,33 @@ class Prune:
             raise RefusedError(
                 f"no layer got narrower: {self.ratio:.0%} of its channels is less than a multiple of {self.round_to}"
             )
-        return exported(before, module, notes=(f"parameters {n_before} to {n_after}",))
+        return exported(before, module, notes=(f"parameters {n_before} to {n_after}", *notes))
 
-    def _ratios(self, module: nn.Module, example: tuple[torch.Tensor, ...]) -> dict[str, float]:
-        """Return the share of channels that each layer shall lose, by its name."""
+    def _kept(self, module: nn.Module, example: tuple[torch.Tensor, ...]) -> tuple[dict[str, float], tuple[str, ...]]:
+        """Return the share of channels that each layer shall keep, by its name, and what to say of it."""
         groups = groups_of(module, example, self.keep)
-        if self.score is None:
-            return {name: self.ratio for names in groups for name in names}
-        full = self.score(module)
-        losses = []
-        for names in groups:
-            trial = copy.deepcopy(module)
-            targets = {name: _rounded(_width(trial, name), 1 - self.ratio, self.round_to) for name in names}
-            _narrow(trial, example, targets, keep=self.keep)
-            losses.append(full - self.score(trial))
-        # From the least missed, which loses most, to the most missed.
-        tilts = np.linspace(1 + _TILT, 1 - _TILT, len(groups)) if len(groups) > 1 else np.ones(len(groups))
-        order = np.argsort(losses, kind="stable")
-        return {
-            name: float(min(self.ratio * tilt, _MOST))
-            for place, tilt in zip(order, tilts, strict=True)
-            for name in groups[place]
-        }
+        uniform = [rounded(group.width, 1 - self.ratio, self.round_to) for group in groups]
+        if self.score is None and not self.by_sensitivity:
+            return _by_layer(groups, uniform), ()
+        score = self.score
+
+        def loss(trial: nn.Module) -> float:
+            return self.training.loss(trial) if score is None else -score(trial)
+
+        def narrow(trial: nn.Module, widths: Mapping[str, int]) -> None:
+            _narrow(trial, example, widths, keep=self.keep)
+
+        work = work_of(module, example, groups)
+        curves = curves_of(module, groups, loss, narrow, round_to=self.round_to)
+        widths = allot(work, curves, target=work.at(uniform), round_to=self.round_to)
+        each = ", ".join(
+            f"{group.names[0]} {group.width} to {width}" for group, width in zip(groups, widths, strict=True)
+        )
+        return _by_layer(groups, widths), (f"widths by sensitivity: {each}",)
 
 
-def groups_of(module: nn.Module, example: tuple[torch.Tensor, ...], keep: tuple[str, ...]) -> list[list[str]]:
-    """Return the layers that must keep one width, group by group."""
-    torch_pruning = require("torch_pruning", package="quatrain-core[compress]")
-    module.eval()
-    graph = torch_pruning.DependencyGraph().build_dependency(module, example_inputs=example)
-    names = {layer: name for name, layer in module.named_modules()}
-    ignored = [module.get_submodule(name) for name in keep]
-    groups = []
-    for group in graph.get_all_groups(ignored_layers=ignored):
-        outs = [
-            names[dependency.target.module]
-            for dependency, _ in group
-            if graph.is_out_channel_pruning_fn(dependency.handler)
-            and dependency.target.module in names
-            and getattr(dependency.target.module, "weight", None) is not None
-        ]
-        groups.append(outs)
-    return groups
-
-
-def _rounded(width: int, kept: float, round_to: int) -> int:
-    """Return the nearest multiple of `round_to` to the share that is kept: at least one, at most all there is."""
-    return min(width, max(round_to, round(width * kept / round_to) * round_to))
+def _by_layer(groups: Sequence[Group], widths: Sequence[int]) -> dict[str, float]:
+    return {name: width / group.width for group, width in zip(groups, widths, strict=True) for name in group.names}
 
 
 def _width(module: nn.Module, name: str) -> int:

@@ -14,6 +14,7 @@ from quatrain.core.compression.artifact import digest_of
 from quatrain.core.compression.hints import Hint, hinted
 from quatrain.core.training import seeds
 from quatrain.core.training.config import FitConfig
+from quatrain.core.training.evaluate import predict
 from quatrain.core.training.fit import fit
 from quatrain.core.training.result import FitResult
 
@@ -55,6 +56,13 @@ class TrainingRows:
         """Train the module in place on the labels."""
         targets = self.targets[:, None].float()
         return fit(self.logits(module), (self.inputs, targets), loss=label_loss, config=self.config)
+
+    def loss(self, module: nn.Module, *, n_rows: int = 512) -> float:
+        """Return the mean label loss of the module on rows spread evenly over these, up to `n_rows`."""
+        step = max(1, len(self.inputs) // n_rows)
+        inputs, targets = self.inputs[::step], self.targets[::step, None].float()
+        logits = predict(self.logits(module), inputs, batch_size=self.config.batch_size)
+        return float(label_loss(logits, targets.cpu()).mean())
 
     def distil(
         self, student: nn.Module, teacher: nn.Module, *, method: Method, hints: Sequence[Hint] = ()

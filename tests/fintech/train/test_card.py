@@ -8,6 +8,8 @@ import pytest
 
 from quatrain.fintech.evaluate.protocol import Row
 from quatrain.fintech.models.isolation import IsolationSettings
+from quatrain.fintech.models.network_recipe import NetworkRecipe
+from quatrain.fintech.models.network_settings import MlpSettings
 from quatrain.fintech.models.recipe import Recipe
 from quatrain.fintech.models.stacking import Stack
 from quatrain.fintech.models.tabm_settings import TabmSettings
@@ -79,3 +81,19 @@ def test_quotients_are_told_only_where_there_are_some() -> None:
 def test_the_data_s_own_columns_are_one_line() -> None:
     """Apart from the inputs that are computed, which are told by what they are about."""
     assert "- amount: `amount`\n- columns of the data: `V1`, `V2`\n" in card(valid_ap={})
+
+
+def test_a_network_in_place_of_the_trees_is_told() -> None:
+    """Its size, its epochs, and that nothing was compared with it."""
+    chosen = NetworkRecipe(
+        kind="mlp", settings=MlpSettings(hidden=(32, 16), epochs=5), ratios=((0, 1),), valid_ap={"mlp": 0.61}
+    )
+    rows = [Row(name="quatrain", split="test", n=15, metrics={"ap": 0.75}, intervals={"ap": (0.7, 0.8)})]
+    text = write_card(
+        rows=rows, data=DATA, decision=DECISION, training={"recipe": chosen.summary()}, names=("amount", "V1", "V2")
+    )
+    assert "- A perceptron, with 1 quotients of inputs made inside the graph" in text
+    assert "epochs 5" in text
+    assert "hidden 32 x 16" in text
+    assert "Validation AP at the epochs chosen there: 0.6100" in text
+    assert "LightGBM" not in text.split("## Results")[0]

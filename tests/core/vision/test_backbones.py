@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
+import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -153,6 +156,78 @@ def test_weights_that_no_package_holds_are_told() -> None:
     """A random network is never passed off as a trained one."""
     with pytest.raises(UserError, match="take pretrained=False"):
         load_backbone("resnet18")
+
+
+class FromTimm(nn.Module):
+    """A model as timm gives it."""
+
+    feature_info = ({"num_chs": 4, "reduction": 2}, {"num_chs": 6, "reduction": 4})
+    num_features = 6
+    head_hidden_size = 6
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 2, stride=2), nn.Conv2d(4, 6, 2, stride=2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the embedding."""
+        return self.second(self.first(images)).mean((2, 3))
+
+    def forward_intermediates(
+        self, images: torch.Tensor, *, indices: list[int], intermediates_only: bool
+    ) -> list[torch.Tensor]:
+        """Return maps by stage."""
+        assert intermediates_only
+        maps = [self.first(images), self.second(self.first(images))]
+        return [maps[index] for index in indices]
+
+
+@pytest.fixture
+def timm(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Return a stand-in for timm, with one model of which there are no weights here."""
+
+    def create_model(name: str, *, pretrained: bool, num_classes: int) -> nn.Module:
+        assert num_classes == 0
+        if pretrained:
+            raise OSError("no network")
+        return nn.Linear(1, 1) if name == "old" else FromTimm()
+
+    package, data = ModuleType("timm"), ModuleType("timm.data")
+    package.is_model = lambda name: name in {"small", "old"}
+    package.create_model = create_model
+    data.resolve_model_data_config = lambda _: {
+        "mean": (0.5, 0.25, 0.2),
+        "std": (0.5, 0.5, 0.1),
+        "input_size": (3, 32, 48),
+    }
+    monkeypatch.setitem(sys.modules, "timm", package)
+    monkeypatch.setitem(sys.modules, "timm.data", data)
+    return package
+
+
+@pytest.mark.usefixtures("timm")
+def test_timm_models_stand_behind_the_same_names() -> None:
+    """Sizes, normalisation, embedding and maps are those of the model."""
+    backbone = load_backbone("timm:small", pretrained=False)
+    assert (backbone.channels, backbone.strides, backbone.n_features) == ((4, 6), (2, 4), 6)
+    assert backbone.size_hw == (32, 48)
+    assert backbone.normalisation.mean == pytest.approx((127.5, 63.75, 51.0))
+    images = torch.rand(2, 3, 32, 48)
+    with torch.inference_mode():
+        assert [tuple(found.shape) for found in backbone.features(images)] == [(2, 4, 16, 24), (2, 6, 8, 12)]
+        assert tuple(backbone(images).shape) == (2, 6)
+        torch.testing.assert_close(copy.deepcopy(backbone)(images), backbone(images))
+
+
+@pytest.mark.usefixtures("timm")
+def test_timm_models_that_are_not_there_are_told() -> None:
+    """No such model, no weights, no maps."""
+    with pytest.raises(UsageError, match="timm has no model called 'none'"):
+        load_backbone("timm:none")
+    with pytest.raises(UserError, match="timm gave no weights of small: no network; take pretrained=False"):
+        load_backbone("timm:small")
+    with pytest.raises(UserError, match="no maps by stage of old"):
+        load_backbone("timm:old", pretrained=False)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("timm") is not None, reason="timm is installed")

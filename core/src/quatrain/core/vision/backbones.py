@@ -91,16 +91,17 @@ class _Timm(Backbone):
         super().__init__(
             channels=tuple(int(stage["num_chs"]) for stage in info),
             strides=tuple(int(stage["reduction"]) for stage in info),
-            n_features=int(model.num_features),
+            # What is left without the last layer; some models widen before it.
+            n_features=int(getattr(model, "head_hidden_size", model.num_features)),
             normalisation=normalisation,
             size_hw=size_hw,
         )
         self.model = model
-        self._intermediates = model.forward_intermediates
 
     def maps(self, images: Tensor, stages: tuple[int, ...]) -> list[Tensor]:
         """Return the last map of these stages."""
-        found: list[Tensor] = self._intermediates(images, indices=list(stages), intermediates_only=True)
+        model: Any = self.model
+        found: list[Tensor] = model.forward_intermediates(images, indices=list(stages), intermediates_only=True)
         return found
 
     def forward(self, images: Tensor) -> Tensor:
@@ -111,7 +112,8 @@ class _Timm(Backbone):
 
 def _timm_backbone(name: str, *, pretrained: bool) -> Backbone:
     timm: Any = require("timm", package="timm")
-    if not timm.is_model(name):
+    # A name with a colon says where else timm finds it, such as hf-hub:OWNER/NAME.
+    if ":" not in name and not timm.is_model(name):
         raise UsageError(f"timm has no model called {name!r}; list them with `timm.list_models()`")
     try:
         model = timm.create_model(name, pretrained=pretrained, num_classes=0).eval()
@@ -119,6 +121,8 @@ def _timm_backbone(name: str, *, pretrained: bool) -> Backbone:
         raise UserError(
             f"timm gave no weights of {name}: {error}; take pretrained=False, or fetch them first"
         ) from error
+    if not hasattr(model, "forward_intermediates"):
+        raise UserError(f"timm gives no maps by stage of {name}; take another of its models")
     config = importlib.import_module("timm.data").resolve_model_data_config(model)
     scaled = [tuple(255 * value for value in config[key]) for key in ("mean", "std")]
     return _Timm(model, normalisation=Normalisation(*scaled), size_hw=tuple(config["input_size"][1:]))

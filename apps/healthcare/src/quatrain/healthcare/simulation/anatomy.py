@@ -126,10 +126,10 @@ def _findings(
     level = _wide(rng.uniform(0.0, 0.24, n)) - 1.1 * np.clip(np.abs(x) - 0.35, 0, None) ** 1.5
     put(EFFUSION, _soft(y - level, 0.03) * 0.62 * own, (y > level) & (own > 0.5))  # noqa: PLR2004 - inside the lung
     spot = _wide(rng.uniform(-0.35, 0.35, n))
-    wide = _wide(rng.uniform(0.16, 0.30, n))
+    wide = _wide(rng.uniform(0.20, 0.32, n))
     cloud = np.exp(-(((x - sign * column(0.40, 0.05)) ** 2 + (y - spot) ** 2) / (wide * wide)))
     cloud = cloud * (1 + 0.9 * _smooth_noise(n, side, rng, cells=9)) * own
-    cloud = np.clip(cloud, 0, None) * column(0.40, 0.07)
+    cloud = np.clip(cloud, 0, None) * column(0.62, 0.08)
     put(OPACITY, cloud, cloud > 0.5 * cloud.max((1, 2), keepdims=True))
     edge = _wide(rng.uniform(0.17, 0.22, n))
     depth = np.hypot((x - sign * 0.42) / 0.9, (y + 0.0) / 2.2) - edge

@@ -78,6 +78,7 @@ def test_a_file_says_the_same_as_a_line(materials: Materials, tmp_path: Path) ->
         ("int8:minimax", "method of int8: input should be 'auto', 'minmax', 'percentile' or 'entropy'"),
         ("weight-only:3", "bits of weight-only: input should be 4 or 8, got 3"),
         ("weight-only:four", "bits of weight-only: input should be 4 or 8"),
+        ("trim-trees:2.5", "keep of trim-trees: input should be a whole number of trees, or a share below 1"),
         ("half:float8", "kind of half: input should be 'float16' or 'bfloat16'"),
         ("dynamic-int8:8", "expected dynamic-int8:key=value, got 'dynamic-int8:8'"),
         ("nowhere/plan.toml", "cannot read the plan nowhere/plan.toml: No such file or directory"),

@@ -203,6 +203,30 @@ class PlannedHalf(Planned):
         return HalfPrecision(kind=self.kind)
 
 
+class PlannedTrim(Planned):
+    """The first boosted trees only."""
+
+    main: ClassVar[str | None] = "keep"
+    example: ClassVar[str] = "trim-trees:0.5"
+
+    # A number of trees, or below 1 the share of them.
+    keep: float = Field(gt=0)
+
+    @field_validator("keep")
+    @classmethod
+    def _is_whole(cls, value: float) -> float:
+        if value >= 1 and value != int(value):
+            raise ValueError("input should be a whole number of trees, or a share below 1")
+        return value
+
+    def build(self, materials: Materials) -> Step:
+        """Return the step."""
+        from quatrain.core.compression.trim import TrimTrees
+
+        del materials
+        return TrimTrees(keep=self.keep)
+
+
 # Every step by the name that a plan calls it.
 KINDS: dict[str, type[Planned]] = {
     "distill": PlannedDistill,
@@ -211,6 +235,7 @@ KINDS: dict[str, type[Planned]] = {
     "int8": PlannedInt8,
     "nncf-int8": PlannedNncf,
     "prune": PlannedPrune,
+    "trim-trees": PlannedTrim,
     "weight-only": PlannedWeightOnly,
 }
 

@@ -33,8 +33,8 @@ def steps_of(plan: str, materials: Materials) -> list[Step]:
     Raises UsageError that names the step and the nearest known word for whatever is not understood,
     and for a step whose materials are missing.
 
-    >>> [step.name for step in steps_of("dynamic-int8:operators=MatMul", Materials())]
-    ['int8 dynamic']
+    >>> [step.name for step in steps_of("trim-trees:100,half:bfloat16", Materials())]
+    ['first 100 trees', 'bfloat16 weights']
     """
     return [planned.build(materials) for planned in parse(plan)]
 

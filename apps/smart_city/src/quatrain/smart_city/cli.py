@@ -10,8 +10,10 @@ import typer
 from quatrain.core.cli.options import (
     ConfigFile,
     Json,
+    Out,
     Overrides,
     Quiet,
+    Seed,
     Verbose,
     print_json,
     verbosity,
@@ -88,6 +90,137 @@ def evaluate(
             typer.echo(f"gate: {verdict['controller']:<9} {verdict['reason']}")
         if "choice" in row:
             typer.echo(f"quatrain ships {row['choice']}")
+
+
+@app.command()
+def retime(
+    *,
+    scenario: ScenarioPath = None,
+    routes: Routes = None,
+    counts: Annotated[
+        Path | None, typer.Option("--counts", help="CSV of signal, link, vph; default: counted in simulation.")
+    ] = None,
+    out: Out = None,
+    budget: Annotated[int | None, typer.Option("--budget", help="Plans that the search tries at most.")] = None,
+    proof_seeds: Annotated[int | None, typer.Option("--proof-seeds", help="Seeds that the result is shown on.")] = None,
+    seed: Seed = None,
+    workers: Workers = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Re-time a city's fixed plans, and write them as a SUMO file and as plan sheets."""
+    _start(quiet=quiet, verbose=verbose)
+    from quatrain.core.config import load
+    from quatrain.smart_city.retime.config import RetimeConfig
+    from quatrain.smart_city.retime.run import retime as run_retiming
+
+    flags = {
+        "scenario": scenario,
+        "routes": tuple(routes) if routes else None,
+        "counts": counts,
+        "out": out,
+        "budget": budget,
+        "n_proof_seeds": proof_seeds,
+        "seed": seed,
+        "workers": workers,
+    }
+    result = run_retiming(
+        load(RetimeConfig, section="smart_city.retime", file=config, overrides=overrides or (), flags=flags)
+    )
+    document = result.to_dict()
+    if json:
+        print_json(document)
+        return
+    low, high = document["interval_s"]
+    typer.echo(
+        f"{document['data']}: {document['incumbent_delay_s']:.1f} s delay under the city's plan, "
+        f"{document['delay_s']:.1f} s re-timed "
+        f"({document['difference_s']:+.1f} s, 90 % interval {low:+.1f} to {high:+.1f})"
+    )
+    typer.echo(f"{'kept' if result.is_promoted else 'the city plan stays'}: {document['reason']}")
+    for path in document["outputs"]:
+        typer.echo(f"  {path}")
+
+
+@app.command()
+def score(
+    *,
+    data: Annotated[
+        list[Path] | None, typer.Option("--data", help="A .sumocfg, or a folder of some; repeatable.")
+    ] = None,
+    out: Out = None,
+    budget: Annotated[int | None, typer.Option("--budget", help="Plans tried per scenario at most.")] = None,
+    workers: Workers = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Re-time every scenario that is new or changed, for cron; exit 65 for unusable ones, 75 while locked."""
+    _start(quiet=quiet, verbose=verbose)
+    from quatrain.core.config import load
+    from quatrain.smart_city.score import ScoreConfig, default_out
+    from quatrain.smart_city.score import score as run_scoring
+
+    flags = {
+        "inputs": tuple(data) if data else None,
+        "out": out or default_out(),
+        "budget": budget,
+        "workers": workers,
+    }
+    report = run_scoring(
+        load(ScoreConfig, section="smart_city.score", file=config, overrides=overrides or (), flags=flags)
+    )
+    if json:
+        print_json(report.to_dict())
+    else:
+        units = ", ".join(f"{count} {name}" for name, count in report.units.items())
+        typer.echo(f"{report.status}: scenarios {units}" + (f"; {report.error}" if report.error else ""))
+        for path in report.outputs:
+            typer.echo(f"  {path}")
+    raise typer.Exit(report.exit_code)
+
+
+@app.command()
+def train(
+    *,
+    budget: Annotated[int | None, typer.Option("--budget", help="Weights that are tried.")] = None,
+    seed: Seed = None,
+    workers: Workers = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Fit the rolling optimisation's weights on generated networks, and keep them if held-out ones gain."""
+    _start(quiet=quiet, verbose=verbose)
+    from quatrain.core.config import load
+    from quatrain.smart_city.train import TrainConfig
+    from quatrain.smart_city.train import train as run_training
+
+    flags = {"budget": budget, "seed": seed, "workers": workers}
+    document = run_training(
+        load(TrainConfig, section="smart_city.train", file=config, overrides=overrides or (), flags=flags)
+    ).to_dict()
+    if json:
+        print_json(document)
+        return
+    _print_rows(document["rows"], title="Held-out networks: delay with the fitted and the default weights")
+    kept = "kept" if document["is_promoted"] else "not kept: the default weights stay"
+    typer.echo(f"{kept} ({document['difference_s']:+.2f} s); {document['settings']}")
+
+
+@app.command()
+def dashboard(port: Annotated[int, typer.Option("--port", help="Port on 127.0.0.1.")] = 8501) -> None:
+    """Open the comparison and the plans in a browser."""
+    from quatrain.core.dashboard.run import serve
+
+    raise typer.Exit(serve("smart-city", port=port))
 
 
 @data_app.command("generate")

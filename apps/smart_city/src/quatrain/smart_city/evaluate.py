@@ -16,6 +16,7 @@ from quatrain.smart_city.controllers.settings import ControlSettings
 from quatrain.smart_city.data.scenario import Scenario, read_scenario, scenario_from_parts
 from quatrain.smart_city.gate import INCUMBENT, Choice, choose, gate_seeds
 from quatrain.smart_city.metrics import mean, paired_difference, t_interval
+from quatrain.smart_city.records import keep
 from quatrain.smart_city.signals.model import signal_models
 from quatrain.smart_city.simulation.pool import Pool
 from quatrain.smart_city.simulation.result import Job, Result
@@ -81,7 +82,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         if SHIPPED in config.controllers:
             choice = choose(base, pool, seeds=gate_seeds(config.seeds, config.n_gate_seeds))
         runs = _measure(base, config, choice, pool)
-    return {
+    document = {
         "app": "smart-city",
         "task": "signal-control",
         "data": scenario.name,
@@ -92,6 +93,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "sumo": version("eclipse-sumo"),
         "rows": [_row(name, runs, choice) for name in _order(config.controllers)],
     }
+    keep("evaluation", {**document, "scenario": str(config.scenario.absolute())})
+    return document
 
 
 def _measure(base: Job, config: EvaluateConfig, choice: Choice | None, pool: Pool) -> dict[str, list[Result]]:

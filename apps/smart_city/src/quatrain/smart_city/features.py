@@ -118,7 +118,9 @@ class Detections:
         return track
 
     def free_space_m(self, lane: str) -> float:
-        """Return the room on a lane; infinite where its traffic moves."""
+        """Return the room on a lane; infinite where its traffic moves, and for no lane."""
+        if not lane:
+            return float("inf")
         number = self._lane.getLastStepVehicleNumber(lane)
         if not number or self._lane.getLastStepMeanSpeed(lane) > _MOVING_MPS:
             return float("inf")

@@ -301,3 +301,21 @@ def best_plan(layout: Layout, traffic: Traffic, weights: Weights, stage: int, ho
                 if cost < best_cost:
                     best_cost, best_stage, best_hold = cost, wish, hold
     return best_stage, best_hold, best_cost
+
+
+def warm_up() -> None:
+    """Compile the model, or load what an earlier process compiled."""
+    ints, floats = np.zeros(1, np.int64), np.ones(1)
+    layout = Layout(
+        green=np.array([[2], [0]], dtype=np.int64),
+        ends=np.zeros((2, 2, 1)),
+        starts=np.zeros((2, 2, 1)),
+        done=np.ones((2, 2)),
+        shortest=np.ones((2, 2)),
+        yields=np.zeros((1, 1), dtype=bool),
+        exit_of=ints,
+        headway=floats,
+    )
+    traffic = Traffic(link=ints, arrival=floats, stands=ints, first=np.array([0, 1]), room=floats)
+    weights = Weights(startup=1.0, stop=1.0, horizon=1, drain=0.0, longest=1.0, urge=1.0)
+    best_plan(layout, traffic, weights, 0, ints)

@@ -25,6 +25,8 @@ class Job:
     # Demand, as a share of the scenario's own.
     scale: float = 1.0
     has_emissions: bool = False
+    # Count the vehicles that come to each link.
+    is_counted: bool = False
     # Read every shown state with the independent checker.
     is_checked: bool = False
     binding: str = "libsumo"
@@ -42,5 +44,7 @@ class Result:
     controlled: int
     cpu_s: float
     simulated_s: float
+    # Vehicles per hour that came within detection range, by signal and link, where they were counted.
+    flows: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     n_states: int = 0
     violations: Mapping[str, int] = field(default_factory=dict)

@@ -53,6 +53,7 @@ def simulate(job: Job) -> Result:
         controlled=outcome.controlled,
         cpu_s=outcome.cpu_s,
         simulated_s=outcome.simulated_s,
+        flows=outcome.flows,
         n_states=outcome.n_states,
         violations=Counter(violation.kind for violation in outcome.violations),
     )
@@ -63,6 +64,7 @@ class _Outcome:
     controlled: int
     cpu_s: float
     simulated_s: float
+    flows: dict[str, tuple[float, ...]]
     n_states: int
     violations: list[Violation]
 
@@ -75,19 +77,31 @@ def _run(sumo: Any, job: Job, network: Network, models: dict[str, SignalModel], 
         models = {tls: model for tls, model in models.items() if tls in present}
         loop = None if is_native(job.controller) else Loop(sumo, job, models)
         checkers = {tls: Checker(model) for tls, model in models.items()} if job.is_checked else {}
-        last = _steps(sumo, job, loop, checkers)
+        counter = Detections(sumo, models, detection_m=job.settings.detection_m) if job.is_counted else None
+        last = _steps(sumo, job, loop, checkers, counter)
     finally:
         sumo.close()
     return _Outcome(
         controlled=len(models) if loop is not None else 0,
         cpu_s=time.process_time() - started,
         simulated_s=last - job.scenario.begin_s,
+        flows=_flows(counter, models, last - job.scenario.begin_s),
         n_states=sum(checker.n_states for checker in checkers.values()),
         violations=[violation for checker in checkers.values() for violation in checker.violations],
     )
 
 
-def _steps(sumo: Any, job: Job, loop: Loop | None, checkers: dict[str, Checker]) -> float:
+def _flows(counter: Detections | None, models: dict[str, SignalModel], seconds: float) -> dict[str, tuple[float, ...]]:
+    if counter is None:
+        return {}
+    per_hour = 3600 / max(seconds, 1.0)
+    return {
+        tls: tuple(counter.arrivals[tls].get(link, 0) * per_hour for link in range(model.n_links))
+        for tls, model in models.items()
+    }
+
+
+def _steps(sumo: Any, job: Job, loop: Loop | None, checkers: dict[str, Checker], counter: Detections | None) -> float:
     """Run to the end; return the last second."""
     scenario = job.scenario
     per_second = max(1, round(1 / scenario.step_s))
@@ -97,6 +111,8 @@ def _steps(sumo: Any, job: Job, loop: Loop | None, checkers: dict[str, Checker])
         if n_steps % per_second == 0:
             if loop is not None:
                 loop.step(now)
+            if counter is not None:
+                counter.of("", now)
             if not has_end and sumo.simulation.getMinExpectedNumber() == 0:
                 break
         sumo.simulationStep()

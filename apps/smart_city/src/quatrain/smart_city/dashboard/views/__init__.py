@@ -1,0 +1,1 @@
+"""One function per page: a view draws, computing lives in the app."""

@@ -16,7 +16,7 @@ from quatrain.core.compression.artifact import Step
 from quatrain.core.compression.planned import Materials, Planned
 from quatrain.core.compression.quantize import MATMUL_ONLY, DynamicInt8, Int8
 from quatrain.core.errors import UsageError, UserError
-from quatrain.fintech.compress.plan import fitted_steps, planned_steps, require_products
+from quatrain.fintech.compress.plan import fitted_steps, planned_steps, suited_graph
 from quatrain.fintech.compress.run import compress
 from quatrain.fintech.models.network import exported, make
 from quatrain.fintech.models.network_settings import TransformerSettings
@@ -64,8 +64,9 @@ def test_trees_alone_are_refused_with_what_can_be_done(perceptron: Sealed, rng: 
     booster = lgb.train({"objective": "binary", "verbose": -1}, lgb.Dataset(x, (x[:, 0] > 0).astype(float)), 3)
     trees = replace(perceptron.bundle, onnx=export.lightgbm_model(booster))
     with pytest.raises(UserError, match=r"fintech/fraud is made of trees only: .* --set recipe\.model=mlp"):
-        require_products(trees)
-    assert require_products(perceptron.bundle).node
+        suited_graph(trees, planned_steps("auto"))
+    assert suited_graph(trees, planned_steps("trim-trees:0.5")).node
+    assert suited_graph(perceptron.bundle, planned_steps("auto")).node
 
 
 def test_a_plan_is_read_before_the_data(perceptron: Sealed, tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ from quatrain.core.compression.artifact import Artifact
 from quatrain.core.compression.planned import Materials, PlannedPrune
 from quatrain.core.compression.plans import parse
 from quatrain.core.errors import UsageError, UserError
+from quatrain.core.graphs import log_odds
 from quatrain.core.inference import open_session
+from quatrain.fintech.compress.alerts import KeepsAlerts, shifted, threshold_of
 from quatrain.fintech.compress.plan import fitted_steps
 from quatrain.fintech.compress.pruning import OnNetwork, Perceptron, perceptron_of, with_network
 from quatrain.fintech.compress.rows import Rows, read_rows
@@ -40,11 +42,10 @@ def pruned(perceptron: Sealed, rebuilt: Perceptron, rows: Rows) -> Artifact:
     """Return the bundle's graph with half the channels."""
     bundle = perceptron.bundle
     config = perceptron.config(epochs=1)
-    step = OnNetwork(
-        step=PlannedPrune(ratio=0.5).build(rebuilt.materials(config, rows)),
-        perceptron=rebuilt,
+    step = KeepsAlerts(
+        step=OnNetwork(step=PlannedPrune(ratio=0.5).build(rebuilt.materials(config, rows)), perceptron=rebuilt),
         recent=rows.recent_x,
-        threshold=bundle.manifest.decision["threshold"],
+        threshold=threshold_of(bundle),
     )
     return step.apply(Artifact(bundle.onnx, bundle.manifest.inputs, bundle.manifest.outputs, bundle.golden()[0]))
 
@@ -84,6 +85,17 @@ def test_the_threshold_makes_as_many_alerts_as_before(perceptron: Sealed, pruned
     n_before, n_after = ((score >= threshold).sum() for score in scores)
     assert n_before == n_after > 0
     assert any("log odds shifted by" in note for note in pruned.notes)
+
+
+def test_a_shift_moves_every_log_odd_alike(perceptron: Sealed) -> None:
+    """By two: in float64 ahead of the calibration, so that score and bounds stay in order; by 0 nothing moves."""
+    golden, expected = perceptron.bundle.golden()
+    moved = dict(zip(OUTPUTS, open_session(shifted(perceptron.bundle.onnx, 2.0)).run(OUTPUTS, golden), strict=True))
+    inside = (expected["score"] > 1e-3) & (expected["score"] < 0.9)
+    np.testing.assert_allclose(log_odds(moved["score"])[inside], log_odds(expected["score"])[inside] + 2, atol=1e-4)
+    assert (moved["low"] <= moved["probability"]).all()
+    [same] = open_session(shifted(perceptron.bundle.onnx, 0.0)).run(["score"], golden)
+    np.testing.assert_allclose(same, expected["score"], atol=1e-7)
 
 
 def test_only_the_perceptron_is_pruned(perceptron: Sealed) -> None:

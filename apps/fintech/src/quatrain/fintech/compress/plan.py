@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 from quatrain.core.compression.artifact import Step
 from quatrain.core.compression.graph_edits import MULTIPLYING
-from quatrain.core.compression.planned import Materials, Planned, PlannedDynamicInt8, PlannedInt8, PlannedPrune
+from quatrain.core.compression.planned import (
+    Materials,
+    Planned,
+    PlannedDynamicInt8,
+    PlannedInt8,
+    PlannedPrune,
+    PlannedTrim,
+)
 from quatrain.core.compression.plans import parse
 from quatrain.core.compression.quantize import MATMUL_ONLY
 from quatrain.core.errors import UsageError, UserError, require
@@ -32,18 +39,18 @@ def planned_steps(plan: str) -> tuple[Planned, ...]:
     return parse(_DEFAULT if plan == "auto" else plan)
 
 
-def require_products(bundle: Bundle) -> onnx.GraphProto:
-    """Return the bundle's graph; raises UserError for a model of trees alone, in which nothing is multiplied."""
+def suited_graph(bundle: Bundle, planned: Sequence[Planned]) -> onnx.GraphProto:
+    """Return the bundle's graph; raises UserError for a model of trees and steps on products, of which it has none."""
     require("onnx", package=_EXTRA)
     import onnx
 
     graph = onnx.load_from_string(bundle.onnx).graph
-    if not any(node.op_type in MULTIPLYING for node in graph.node):
+    has_products = any(node.op_type in MULTIPLYING for node in graph.node)
+    if not has_products and not all(isinstance(step, PlannedTrim) for step in planned):
         raise UserError(
             f"{bundle.manifest.name} is made of trees only: there are no products of matrices that integers would "
-            "make faster, and the trees are compared and added as they are. For a smaller model of trees train one "
-            "with fewer seeds or rounds (--set recipe.trees=...); for one that can be compressed, a network: "
-            "--set recipe.model=mlp"
+            "make faster. Keep its first trees only with --plan trim-trees:0.5, train it with fewer rounds "
+            "(--set recipe.trees=...), or train a network instead: --set recipe.model=mlp"
         )
     return graph
 

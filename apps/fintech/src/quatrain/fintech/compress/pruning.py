@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from quatrain.core.compression.artifact import Artifact, Step, digest_of
+from quatrain.core.compression.artifact import Artifact, Step
 from quatrain.core.compression.gate import Promise
-from quatrain.core.compression.modules import exported, require_module, require_same_model, with_weights
+from quatrain.core.compression.modules import require_same_model, with_weights
 from quatrain.core.compression.planned import Materials
 from quatrain.core.errors import UsageError
 from quatrain.core.export import finished
-from quatrain.core.graphs import log_odds
+from quatrain.fintech.compress.alerts import INNER
 from quatrain.fintech.compress.config import CompressConfig
 from quatrain.fintech.compress.rows import Rows
-from quatrain.fintech.models.fold import X
 from quatrain.fintech.models.network_recipe import with_quotients
 from quatrain.fintech.models.network_settings import MlpSettings
 from quatrain.fintech.models.ratios import Pairs, with_ratios
@@ -34,9 +33,8 @@ if TYPE_CHECKING:
 
 # The layer whose only channel is the log odds.
 _KEPT = ("network.head",)
-# What the network's output is called in a calibrated graph, and what its names begin with.
+# What all names of the model's own graph begin with in a calibrated one.
 _PREFIX = "model_"
-_INNER = f"{_PREFIX}probability"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,17 +65,10 @@ class Perceptron:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OnNetwork:
-    """A step on the network within the graph; it must be the first of a plan.
-
-    Training moves all scores, and the sealed threshold would make more or fewer alerts than analysts
-    can look at: the log odds are shifted so that it makes as many of the `recent` rows as before.
-    """
+    """A step on the network within the graph; it must be the first of a plan."""
 
     step: Step
     perceptron: Perceptron
-    # Raw inputs, (n, F), and the score from which on a row is an alert.
-    recent: X
-    threshold: float
 
     @property
     def name(self) -> str:
@@ -91,7 +82,7 @@ class OnNetwork:
 
     def settings(self) -> Mapping[str, Any]:
         """Return what decides the outcome."""
-        return {**self.step.settings(), "recent": digest_of({"features": self.recent}), "threshold": self.threshold}
+        return self.step.settings()
 
     def fallbacks(self, before: Artifact) -> Iterable[Step]:
         """Return nothing: compress less instead."""
@@ -110,25 +101,8 @@ class OnNetwork:
             module=self.perceptron.module,
         )
         after = self.step.apply(inner)
-        shifted = require_module(after)
-        shift = self._shift(shifted)
-        shifted.get_parameter("network.head.bias").data.add_(shift)
-        notes = (*after.notes, f"log odds shifted by {shift:+.2f}, so that as many of the latest known rows are alerts")
-        after = exported(after, shifted, notes=notes)
         network = with_quotients(after.onnx, self.perceptron.ratios, n_inputs=int(source.shape[1]))
         return replace(before, onnx=with_network(before.onnx, network), module=None, notes=after.notes)
-
-    def _shift(self, module: nn.Module) -> float:
-        """Return what to add to the new log odds so that the threshold cuts off as many recent rows."""
-        from quatrain.fintech.models import network
-
-        x = with_ratios(self.recent, self.perceptron.ratios)
-        old, new = (network.predict(_network_of(each), x) for each in (self.perceptron.module, module))
-        n_alerts = int((old >= self.threshold).sum())
-        if not 0 < n_alerts < len(x):
-            return 0.0
-        ranked = np.sort(log_odds(new))[::-1]
-        return float(log_odds(np.array([self.threshold]))[0] - ranked[n_alerts - 1 : n_alerts + 1].mean())
 
 
 def perceptron_of(bundle: Bundle) -> Perceptron:
@@ -163,7 +137,7 @@ def with_network(calibrated: bytes, network: bytes) -> bytes:
 
     model, new = onnx.load_from_string(calibrated), onnx.load_from_string(network)
     new = onnx.compose.add_prefix(new, _PREFIX, rename_inputs=False)
-    tail = _nodes_after(model.graph, _INNER)
+    tail = _nodes_after(model.graph, INNER)
     read = {name for node in tail for name in node.input}
     constants = [tensor for tensor in model.graph.initializer if tensor.name in read]
     nodes = [*new.graph.node, *tail]

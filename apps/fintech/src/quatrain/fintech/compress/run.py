@@ -11,9 +11,7 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from filelock import FileLock, Timeout
-from numpy.typing import NDArray
 
 from quatrain.core.bundle.open import Bundle, open_bundle
 from quatrain.core.compression.artifact import Step
@@ -24,11 +22,12 @@ from quatrain.core.compression.planned import Materials, Planned
 from quatrain.core.compression.report import PlanReport
 from quatrain.core.config import settings
 from quatrain.core.errors import LockedError, UsageError, UserError
-from quatrain.core.inference import find_bundle, load_model
+from quatrain.core.inference import find_bundle
 from quatrain.core.tracking import start_run
 from quatrain.fintech import journal
+from quatrain.fintech.compress.alerts import Alerts, KeepsAlerts, alerts_of, score_of, threshold_of
 from quatrain.fintech.compress.config import CompressConfig
-from quatrain.fintech.compress.plan import fitted_steps, planned_steps, require_products
+from quatrain.fintech.compress.plan import fitted_steps, planned_steps, suited_graph
 from quatrain.fintech.compress.rows import Rows, read_rows
 from quatrain.fintech.data.named import TASK
 from quatrain.fintech.metrics.ranking import average_precision
@@ -42,25 +41,6 @@ _BUNDLE, _REPORT, _REQUEST, _LOCK = "bundle", "compression.json", "request.json"
 # Of a bundle's digest: enough to name a folder.
 _SHORT = 12
 _PREDICT_ROWS = 8_192
-
-
-@dataclass(frozen=True, kw_only=True)
-class Alerts:
-    """What the sealed threshold makes of the held-back rows, before and after."""
-
-    before: int
-    after: int
-    # Alerts of one model that are none of the other.
-    new: int
-    gone: int
-
-    def told(self, n_rows: int) -> str:
-        """Return it as a sentence."""
-        kept = self.before - self.gone
-        return (
-            f"alerts on {n_rows:,} held-back rows: {self.before:,} before, {self.after:,} after; "
-            f"{kept:,} the same, {self.new:,} new, {self.gone:,} gone"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +94,7 @@ def compress(config: CompressConfig) -> CompressResult:
     """
     planned = planned_steps(config.plan)
     parent, _ = find_bundle(config.bundle)
-    graph = require_products(parent)
+    graph = suited_graph(parent, planned)
     folder = config.out or settings().home / "compressed" / "fintech" / parent.digest[:_SHORT]
     with _alone(folder), start_run(app="fintech", command="compress", config=config.model_dump(mode="json")) as run:
         _require_own(folder, parent)
@@ -126,6 +106,12 @@ def compress(config: CompressConfig) -> CompressResult:
             materials=Materials(calibration=calibration),
             on_network=lambda step: _on_network(step, config, parent, rows),
         )
+        steps = [
+            step
+            if step.promise.same_model
+            else KeepsAlerts(step=step, recent=rows.recent_x, threshold=threshold_of(parent))
+            for step in steps
+        ]
         request = _request(config, parent, rows)
         bundle, report = _kept(folder, request) or _made(config, parent, steps, rows, folder)
         if bundle is not None:
@@ -139,7 +125,7 @@ def compress(config: CompressConfig) -> CompressResult:
         parent=parent,
         bundle=bundle,
         version=version,
-        alerts=_alerts(parent, bundle, rows.later_x) if bundle else None,
+        alerts=alerts_of(parent, bundle, rows.later_x) if bundle else None,
         data=rows.data,
         n_held_back=len(rows.later_x),
     )
@@ -150,12 +136,7 @@ def _on_network(planned: Planned, config: CompressConfig, parent: Bundle, rows: 
     from quatrain.fintech.compress.pruning import OnNetwork, perceptron_of
 
     perceptron = perceptron_of(parent)
-    return OnNetwork(
-        step=planned.build(perceptron.materials(config, rows)),
-        perceptron=perceptron,
-        recent=rows.recent_x,
-        threshold=_threshold_of(parent),
-    )
+    return OnNetwork(step=planned.build(perceptron.materials(config, rows)), perceptron=perceptron)
 
 
 def _made(
@@ -167,12 +148,12 @@ def _made(
         metric_name="ap",
         metric_drop=config.metric_drop,
         min_speedup=config.min_speedup,
-        label=lambda outputs: outputs[_score_of(parent)] >= _threshold_of(parent),
+        label=lambda outputs: outputs[score_of(parent)] >= threshold_of(parent),
         batch_size=config.batch_size,
         n_resamples=config.n_resamples,
         seed=config.seed,
     )
-    evaluate = held_back({"features": rows.later_x}, rows.later_y, output=_score_of(parent), batch_size=_PREDICT_ROWS)
+    evaluate = held_back({"features": rows.later_x}, rows.later_y, output=score_of(parent), batch_size=_PREDICT_ROWS)
     made = run_plan(parent, steps, gate=gate, evaluate=evaluate, folder=folder, overwrite=True)
     return made.bundle, made.report
 
@@ -211,33 +192,6 @@ def _require_own(folder: Path, parent: Bundle) -> None:
         raise UsageError(
             f"{path} was not made from {parent.manifest.name} {parent.digest[:_SHORT]}; give --out a new folder"
         )
-
-
-def _alerts(parent: Bundle, bundle: Bundle, x: NDArray[np.float32]) -> Alerts:
-    """Return what the threshold makes of the rows by either model."""
-    before, after = (_is_alert(each, x) for each in (parent, bundle))
-    return Alerts(
-        before=int(before.sum()),
-        after=int(after.sum()),
-        new=int((after & ~before).sum()),
-        gone=int((before & ~after).sum()),
-    )
-
-
-def _is_alert(bundle: Bundle, x: NDArray[np.float32]) -> NDArray[np.bool_]:
-    model = load_model(bundle.path)
-    starts = range(0, len(x), _PREDICT_ROWS)
-    score = np.concatenate([model.predict(x[start : start + _PREDICT_ROWS])[_score_of(bundle)] for start in starts])
-    return np.asarray(score >= _threshold_of(bundle))
-
-
-def _score_of(bundle: Bundle) -> str:
-    """Return the output that the sealed threshold is compared with."""
-    return str(bundle.manifest.decision.get("threshold_on", "probability"))
-
-
-def _threshold_of(bundle: Bundle) -> float:
-    return float(bundle.manifest.decision["threshold"])
 
 
 def _inherit_history(parent: Bundle, bundle: Bundle) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import itertools
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -103,14 +104,16 @@ def average(boosters: Sequence[lightgbm.Booster], *, rounds: int) -> lightgbm.Bo
     """Return one booster whose log-odds are the mean of the boosters' first `rounds` rounds.
 
     The trees are put together and their leaves divided by the number of boosters, so that the
-    ensemble is exported and served like a single model.
+    ensemble is exported and served like a single model; round by round, so that its first trees are
+    what all boosters had learned by then.
     """
     texts = [booster.model_to_string(num_iteration=rounds) for booster in boosters]
     head, _, rest = texts[0].partition("\nTree=0\n")
     # Byte offsets of the trees; without them LightGBM finds each tree by its heading.
     head = "\n".join(line for line in head.splitlines() if not line.startswith("tree_sizes="))
     tail = rest[rest.index("end of trees") :]
-    blocks = [block for text in texts for block in _blocks(text)]
+    rounds_of = itertools.zip_longest(*map(_blocks, texts))
+    blocks = [block for of_round in rounds_of for block in of_round if block is not None]
     trees = "".join(f"Tree={i}\n{_scaled(block, 1 / len(texts))}" for i, block in enumerate(blocks))
     booster: lightgbm.Booster = load_lightgbm().Booster(model_str=f"{head}\n\n{trees}{tail}")
     return booster

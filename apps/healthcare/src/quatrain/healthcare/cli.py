@@ -24,6 +24,8 @@ from quatrain.core.cli.options import (
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from quatrain.core.jobs.report import JobReport
+
 app = typer.Typer(name="healthcare", help="Medical images, calibrated. Not for diagnosis.", no_args_is_help=True)
 data_app = typer.Typer(help="Make, describe and check sets of images.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
@@ -142,6 +144,51 @@ def adapt(
     typer.echo(document["note"])
 
 
+@app.command()
+def score(
+    *,
+    data: Annotated[
+        list[str] | None, typer.Option("--data", help="Image, DICOM file or folder of them; repeatable.")
+    ] = None,
+    bundle: BundlePath = None,
+    out: Out = None,
+    since: Annotated[str | None, typer.Option("--since", help="Only files modified at or after this ISO time.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
+    max_bad_ratio: Annotated[
+        float | None, typer.Option("--max-bad-ratio", help="Exit 65 above this share of refused files.")
+    ] = None,
+    prom: Annotated[Path | None, typer.Option("--prom", help="Write metrics to this node-exporter textfile.")] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Score new images once each; exit 65 for too much bad data, 75 while another run holds the lock."""
+    _start(quiet=quiet, verbose=verbose)
+    from quatrain.core.config import load
+    from quatrain.core.data.catalogue import find
+    from quatrain.healthcare.score.run import ScoreConfig
+    from quatrain.healthcare.score.run import score as run_scoring
+
+    flags = {
+        "inputs": tuple(find(name) for name in data) if data else None,
+        "bundle": bundle,
+        "out": out,
+        "since": since,
+        "dry_run": dry_run or None,
+        "max_bad_ratio": max_bad_ratio,
+        "prom": prom,
+    }
+    settings = load(ScoreConfig, section="healthcare.score", file=config, overrides=overrides or (), flags=flags)
+    report = run_scoring(settings)
+    if json:
+        print_json(report.to_dict())
+    else:
+        _print_report(report)
+    raise typer.Exit(report.exit_code)
+
+
 @data_app.command("generate")
 def generate(
     path: Annotated[Path, typer.Argument(help="The .npz file to write.")],
@@ -213,6 +260,15 @@ def _print_rows(rows: list[dict[str, Any]], *, title: str) -> None:
     from rich.console import Console
 
     Console(width=None if sys.stdout.isatty() else 160).print(_rows_table(rows, title=title))
+
+
+def _print_report(report: JobReport) -> None:
+    units = ", ".join(f"{count} {name}" for name, count in report.units.items())
+    typer.echo(f"{report.status}: files {units}; {report.bad_rows} bad; run {report.run_id}. Not for diagnosis")
+    for step in report.plan:
+        typer.echo(f"  {step['action']}: {step['file']} ({step['reason']})")
+    if report.error:
+        typer.echo(report.error, err=True)
 
 
 # What a terminal has room for.

@@ -67,6 +67,14 @@ def by_class(probability: NDArray[Any], kind: Kind) -> Floats:
     return np.stack([1 - p, p], axis=2) if kind == "multilabel" else p
 
 
+def finding_probability(probability: NDArray[Any], decision: Decision) -> Floats:
+    """Return how probable it is that an image is not of the first class, (n,): what a worklist is ordered by."""
+    p = by_class(probability, decision.kind)
+    if decision.kind == "multilabel":
+        return np.asarray(1 - np.prod(p[:, :, 0], axis=1))
+    return np.asarray(1 - p[:, 0])
+
+
 def fit_floors(
     probability: NDArray[Any], labels: Labels, *, kind: Kind, level: float, interpolate: bool = False
 ) -> tuple[tuple[float, ...], ...]:

@@ -172,7 +172,7 @@ def _stored(dataset: Dataset, name: str) -> NDArray[Any]:
 
 
 def _luma(stored: NDArray[Any], dataset: Dataset, photometric: str, name: str) -> Floats:
-    from pydicom.pixels import apply_color_lut
+    from pydicom.pixels.processing import apply_color_lut
 
     try:
         rgb = np.asarray(apply_color_lut(stored, dataset) if photometric == "PALETTE COLOR" else stored, np.float64)
@@ -196,7 +196,7 @@ def _looked_up(values: NDArray[Any], item: Dataset) -> Floats:
     if first >= 1 << 15 and float(values.min()) < 0:
         first -= 1 << 16
     place = np.clip(np.rint(values).astype(np.int64) - first, 0, n_entries - 1)
-    return table[:n_entries][place].astype(np.float64) % (1 << max(bits, 1))
+    return np.asarray(table[:n_entries][place], np.float64) % (1 << max(bits, 1))
 
 
 def _stretched(values: Floats, dataset: Dataset) -> Floats:

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quatrain.core.inference import Model, load_model
+from quatrain.healthcare.checks import Checks
 from quatrain.healthcare.data.labelled import Labelled, Part
 from quatrain.healthcare.data.named import TASK
 from quatrain.healthcare.decision import NOT_FOR_DIAGNOSIS, Decision, fit_floors
-from quatrain.healthcare.evaluate.answers import answer, set_for
+from quatrain.healthcare.evaluate.answers import answer, pixels_for, set_for
 from quatrain.healthcare.evaluate.config import EvaluateConfig
 from quatrain.healthcare.evaluate.site_shift import site_shift
 from quatrain.healthcare.evaluate.subgroups import audit
@@ -43,6 +44,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         seed=config.seed,
     )
     beyond = float((answers["distance"] > decision.distance_limit).mean())
+    faults = Checks.from_json(model.manifest.decision["checks"]).faults(pixels_for(model, part.images))
     return {
         "app": "healthcare",
         "task": TASK,
@@ -52,7 +54,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "n": len(part),
         "is_synthetic": data.is_synthetic or bool(model.manifest.decision["is_synthetic"]),
         "rows": [row.to_dict() for row in rows],
-        "site_shift": shift.to_dict() | {"beyond_distance_limit": beyond},
+        "site_shift": shift.to_dict()
+        | {"beyond_distance_limit": beyond, "faulty_images": float(np.mean([bool(fault) for fault in faults]))},
         "groups": [row.to_dict() for row in audit(probability, part, decision, n_resamples=config.n_resamples)],
     }
 

@@ -12,7 +12,7 @@ from quatrain.core.calibration.conformal import abstained, coverage
 from quatrain.core.calibration.error import expected_calibration_error, top_label_error
 from quatrain.core.intervals import Interval, bootstrap, delong, wilson
 from quatrain.healthcare.data.labelled import UNKNOWN, Labels
-from quatrain.healthcare.decision import Decision, by_class
+from quatrain.healthcare.decision import Decision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,14 +152,6 @@ def _of_findings(
             intervals[f"coverage_{_flat(name)}"] = wilson(round(found * int(y.sum())), int(y.sum()))
     metrics |= {"ece": float(np.mean(errors)), "abstained": float(np.mean(undecided))}
     return metrics, intervals
-
-
-def finding_probability(probability: NDArray[Any], decision: Decision) -> NDArray[np.float64]:
-    """Return how probable it is that an image is not of the first class, (n,): what a worklist is ordered by."""
-    p = by_class(probability, decision.kind)
-    if decision.kind == "multilabel":
-        return np.asarray(1 - np.prod(p[:, :, 0], axis=1))
-    return np.asarray(1 - p[:, 0])
 
 
 def _auc(truth: NDArray[Any], score: NDArray[Any]) -> float:

@@ -13,6 +13,7 @@ Bools = NDArray[np.bool_]
 FINDINGS = ("nodule", "effusion", "opacity", "pneumothorax")
 NODULE, EFFUSION, OPACITY, PNEUMOTHORAX = range(4)
 _N_RIBS = 9
+_CONGESTION = 6.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,8 @@ def draw_chests(patients: Patients, *, side: int, rng: np.random.Generator) -> C
     density = _wide(0.30 + patients.haze + 0.25 * (1 - patients.breath))
     vessels = _smooth_noise(n, side, rng, cells=14) * 0.10 + _smooth_noise(n, side, rng, cells=6) * 0.06
     hilum = np.exp(-((np.abs(x) - 0.22) ** 2 + (y - 0.02) ** 2) / 0.035) * 0.30
+    # Congested lungs show more of their vessels.
+    vessels = vessels * (1 + _CONGESTION * np.clip(_wide(patients.haze), 0, None))
     lung = np.clip(density + vessels + hilum * column(1.0, 0.2), 0.05, None)
     extra, masks = _findings(patients, (x, y), air, halves, rng=rng)
     lung = np.where(masks[:, PNEUMOTHORAX], 0.12, lung)

@@ -10,12 +10,15 @@ import numpy as np
 
 from quatrain.core.errors import BadDataError, UsageError
 from quatrain.core.tracking import start_run
+from quatrain.healthcare.checks import Checks
 from quatrain.healthcare.data.duplicates import Duplicate, find_duplicates
+from quatrain.healthcare.data.known_sets import known_set
 from quatrain.healthcare.data.labelled import Labelled
 from quatrain.healthcare.data.named import TASK, find_data
 from quatrain.healthcare.decision import NOT_FOR_DIAGNOSIS, Decision, fit_floors
 from quatrain.healthcare.metrics.measure import Row, measure
 from quatrain.healthcare.models.outputs import DISTANCE, PROBABILITY
+from quatrain.healthcare.train.checks_fitting import fit_checks
 from quatrain.healthcare.train.config import TrainConfig
 from quatrain.healthcare.train.fitting import Fitted, fit_model, known_rows
 from quatrain.healthcare.train.sealing import model_name, publish, seal_model
@@ -91,6 +94,7 @@ def train(config: TrainConfig) -> TrainResult:
             fitted=fitted,
             data=data,
             decision=decision,
+            checks=_checks(data, config),
             rows=rows,
             duplicates=duplicates,
             training={
@@ -120,6 +124,19 @@ def decide(fitted: Fitted, data: Labelled, config: TrainConfig) -> Decision:
         floors=fit_floors(answers[PROBABILITY], val.labels, kind=data.kind, level=config.level),
         distance_limit=float(np.quantile(answers[DISTANCE], 1 - config.false_alarms)),
         false_alarms=config.false_alarms,
+    )
+
+
+def _checks(data: Labelled, config: TrainConfig) -> Checks:
+    known = known_set(data.name)
+    # What may be flipped up and down lies no way in particular.
+    flips = config.flips if config.flips is not None else known.flips if known else ""
+    return fit_checks(
+        data.part("train").images,
+        data.part("val").images,
+        false_alarms=config.false_alarms,
+        has_pose="v" not in flips,
+        seed=config.seed,
     )
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from quatrain.core.bundle.manifest import TensorSpec
 from quatrain.core.bundle.seal import seal
 from quatrain.core.store import Store
+from quatrain.healthcare.checks import Checks
 from quatrain.healthcare.data.duplicates import Duplicate
 from quatrain.healthcare.data.labelled import Labelled
 from quatrain.healthcare.data.named import TASK
@@ -42,6 +43,7 @@ def seal_model(
     fitted: Fitted,
     data: Labelled,
     decision: Decision,
+    checks: Checks,
     rows: Sequence[Row],
     duplicates: Sequence[Duplicate],
     training: dict[str, Any],
@@ -71,6 +73,7 @@ def seal_model(
             "is_synthetic": data.is_synthetic,
             "slope": 1 / fitted.temperature,
             "offset": [0.0] * answers[LOGITS].shape[1],
+            "checks": checks.to_json(),
             "reference": reference_of(fitted.answer(data.part("val").images), seed=0),
         },
         weights={key: tensor.numpy(force=True) for key, tensor in fitted.module.state_dict().items()},

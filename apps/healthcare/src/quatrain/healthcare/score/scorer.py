@@ -104,9 +104,6 @@ def schema_of(decision: Decision) -> pa.Schema:
     numbers: list[pa.Field[Any]] = [pa.field(f"probability:{name}", pa.float64()) for name in shown_classes(decision)]
     names = ("answer", "set", "called")
     middle: list[pa.Field[Any]] = [pa.field("urgency", pa.float64()), *(pa.field(name, pa.string()) for name in names)]
-        pa.field("urgency", pa.float64()),
-        *(pa.field(name, pa.string()) for name in ("answer", "set", "called")),
-    ]
     last: list[pa.Field[Any]] = [
         pa.field("distance", pa.float64()),
         pa.field("faults", pa.string()),

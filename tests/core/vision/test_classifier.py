@@ -43,9 +43,14 @@ class Tiny(Backbone):
         conv = nn.Conv2d(n_in, n_out, 3, stride=2, padding=1, bias=False)
         return nn.Sequential(conv, nn.BatchNorm2d(n_out), nn.ReLU())
 
+    def maps(self, images: torch.Tensor, stages: tuple[int, ...]) -> list[torch.Tensor]:
+        """Return the maps of these stages."""
+        first = self.layers[0](images)
+        return [(first, self.layers[1](first))[stage] for stage in stages]
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the embedding, (B, 16)."""
-        return self.layers[1](self.layers[0](images)).mean((2, 3))
+        return self.maps(images, (1,))[0].mean((2, 3))
 
 
 @pytest.fixture(scope="module", autouse=True)

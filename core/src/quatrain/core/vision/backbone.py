@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from quatrain.core.vision.preprocess import Normalisation, Preprocess
 
 
-class Backbone(nn.Module):
+class Backbone(nn.Module, ABC):
     """Normalised images (B, 3, h, w) to an embedding (B, n_features), or to maps by stage.
 
     Stage i halves the image i + 1 times in all: `channels[i]` maps of 1 / `strides[i]` of its height and width.
@@ -42,9 +43,9 @@ class Backbone(nn.Module):
             raise ValueError(f"stages must rise from 0 to {len(self.channels) - 1}, got {chosen}")
         return self.maps(images, chosen)
 
+    @abstractmethod
     def maps(self, images: Tensor, stages: tuple[int, ...]) -> list[Tensor]:
-        """Return the maps of these stages, in their order: what a backbone defines."""
-        raise NotImplementedError
+        """Return the maps of these stages, in their order."""
 
     def preprocess(self, size_hw: Sequence[int] | None = None) -> Preprocess:
         """Return what prepares pixels for this backbone, at its published size by default."""

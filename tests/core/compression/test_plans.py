@@ -47,6 +47,9 @@ def test_a_line_becomes_the_steps_it_names_with_their_options(materials: Materia
     )
     assert isinstance(dynamic, DynamicInt8)
     assert dynamic.operators == MATMUL_ONLY
+    (last_resort,) = steps_of("int8:qat=yes", materials)
+    assert isinstance(last_resort, Int8)
+    assert last_resort.qat is materials.training
     (taught,) = steps_of("distill:feature:hints=body.0+body.2", materials)
     assert isinstance(taught, Distill)
     assert taught.hints == (("body.0", "body.0"), ("body.2", "body.2"))
@@ -115,6 +118,7 @@ def test_a_file_that_is_no_plan_is_told_why(tmp_path: Path, text: str, reason: s
     ("line", "reason"),
     [
         ("int8", "int8 needs calibration rows"),
+        ("int8:qat=true", "int8 needs calibration rows"),
         ("prune:0.5", "prune needs rows to train on"),
         ("distill", "distill needs rows to train on"),
     ],

@@ -18,7 +18,7 @@ class RefusedError(UserError):
 class Promise:
     """What a step is worth nothing without, besides the metric that every step must keep."""
 
-    # It computes the same model in other numbers: labels stay, and batch sizes and kernels agree.
+    # It computes the same model in other numbers: labels stay.
     same_model: bool = False
     # Products run in integer kernels.
     integers: bool = False
@@ -28,6 +28,11 @@ class Promise:
     gain: bool = False
     # Signal to noise of the outputs, against the step's own input, that numbers of this kind always reach.
     least_sqnr_db: float | None = None
+
+    @property
+    def changes_numbers(self) -> bool:
+        """Whether it computes in other numbers than before, which kernels and batch sizes round differently."""
+        return self.same_model or self.integers
 
 
 # A file counts as smaller from this share of the one before on.
@@ -127,8 +132,7 @@ def reasons_against(measured: Measured, gate: Gate, promise: Promise, *, is_last
             f"{measured.drop_high:.4f}), at most {gate.metric_drop:g} is allowed; "
             + ("compress less" if is_shown else "hold back more rows to show that less is lost, or compress less")
         )
-    if promise.same_model:
-        reasons += _precision_reasons(measured, gate, promise)
+    reasons += _precision_reasons(measured, gate, promise)
     if is_last and measured.speedup < gate.min_speedup:
         reasons.append(
             f"the plan ends at {measured.speedup:.2f}x the first model's speed, {gate.min_speedup:g}x is asked"
@@ -138,11 +142,23 @@ def reasons_against(measured: Measured, gate: Gate, promise: Promise, *, is_last
 
 def is_too_coarse(measured: Measured, gate: Gate, promise: Promise) -> bool:
     """Return whether a milder form could help: what fails is how close the answers are."""
-    is_far = promise.same_model and bool(_precision_reasons(measured, gate, promise))
-    return measured.drop_high > gate.metric_drop or is_far
+    return measured.drop_high > gate.metric_drop or bool(_precision_reasons(measured, gate, promise))
 
 
 def _precision_reasons(measured: Measured, gate: Gate, promise: Promise) -> list[str]:
+    reasons = []
+    if promise.same_model:
+        reasons += _closeness_reasons(measured, gate, promise)
+    spread = max(measured.batch_spread, measured.kernel_spread)
+    if promise.changes_numbers and spread > gate.max_spread * measured.output_range:
+        reasons.append(
+            f"its answers differ by {spread:.3g} between batch sizes or kernels, at most {gate.max_spread:.0%} of "
+            f"their range of {measured.output_range:.3g} is allowed; keep sensitive operators in float"
+        )
+    return reasons
+
+
+def _closeness_reasons(measured: Measured, gate: Gate, promise: Promise) -> list[str]:
     reasons = []
     if measured.agreement is not None and measured.agreement < gate.min_agreement:
         reasons.append(
@@ -152,10 +168,4 @@ def _precision_reasons(measured: Measured, gate: Gate, promise: Promise) -> list
     floors = [floor for floor in (gate.min_sqnr_db, promise.least_sqnr_db) if floor is not None]
     if floors and measured.sqnr_db < max(floors):
         reasons.append(f"its outputs have an SQNR of {measured.sqnr_db:.1f} dB, at least {max(floors):g} dB is asked")
-    spread = max(measured.batch_spread, measured.kernel_spread)
-    if spread > gate.max_spread * measured.output_range:
-        reasons.append(
-            f"its answers differ by {spread:.3g} between batch sizes or kernels, at most {gate.max_spread:.0%} of "
-            f"their range of {measured.output_range:.3g} is allowed; keep sensitive operators in float"
-        )
     return reasons

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 # Operators whose multiplications quantization is for.
 MULTIPLYING = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU"})
+# These pass numbers on as they are.
+SHAPING = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
 _QUANTIZE, _DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 
 
@@ -81,6 +83,14 @@ def gemm_as_matmul(graph: onnx.GraphProto) -> None:
     del graph.node[:]
     graph.node.extend(nodes)
     keep_used_constants(graph)
+
+
+def source_of(graph: onnx.GraphProto, name: str) -> str:
+    """Return the tensor that `name` is another shape of."""
+    producers = {output: node for node in graph.node for output in node.output}
+    while name in producers and producers[name].op_type in SHAPING:
+        name = producers[name].input[0]
+    return name
 
 
 def keep_used_constants(graph: onnx.GraphProto) -> None:

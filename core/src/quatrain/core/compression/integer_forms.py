@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from quatrain.core.compression.graph_edits import SHAPING
+
 if TYPE_CHECKING:
     import onnx
 
 _QUANTIZE, _DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 # From int8's least to uint8's.
 _OFFSET = 128
-# These pass quantised numbers on as they are.
-_SHAPING = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
 
 
 def unsign_activations(graph: onnx.GraphProto) -> None:
@@ -69,7 +69,7 @@ def _scale_of(
     name: str, producers: dict[str, onnx.NodeProto], constants: dict[str, NDArray[np.generic]]
 ) -> NDArray[np.float32] | None:
     """Return the scale that `name` was dequantized by, None where it was not."""
-    while name in producers and producers[name].op_type in _SHAPING:
+    while name in producers and producers[name].op_type in SHAPING:
         name = producers[name].input[0]
     node = producers.get(name)
     if node is None or node.op_type != _DEQUANTIZE or node.input[1] not in constants:

@@ -161,7 +161,7 @@ class _Runner:
             return state, report
         artifact = _restored(state.artifact, files)
         after = after or evaluated(artifact, self.evaluate, self.golden_inputs)
-        precision = state.changed_precision or step.promise.same_model
+        precision = state.changed_precision or step.promise.changes_numbers
         return _State(artifact, after, chain, finished.measured, precision), report
 
     def _finish(self, state: _State, step: Step, key: str) -> tuple[Finished, dict[str, bytes], Evaluated | None]:

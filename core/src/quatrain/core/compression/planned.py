@@ -119,12 +119,17 @@ class PlannedInt8(Planned):
     operators: Names | None = None
     keep_float: Names = ()
     mixed: int = Field(default=0, ge=0)
+    # Training for int8 as the last resort.
+    qat: bool = False
 
     def build(self, materials: Materials) -> Step:
         """Return the step."""
         from quatrain.core.compression.quantize import Int8
 
-        return Int8(calibration=_needed(materials.calibration, "int8", "calibration rows"), **self.model_dump())
+        options = self.model_dump(exclude={"qat"})
+        calibration = _needed(materials.calibration, "int8", "calibration rows")
+        training = _needed(materials.training, "int8 with qat", "rows to train on") if self.qat else None
+        return Int8(calibration=calibration, qat=training, **options)
 
 
 class PlannedDynamicInt8(Planned):

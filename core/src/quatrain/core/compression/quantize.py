@@ -11,7 +11,10 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
 
 from quatrain.core.compression import graph_edits, preparing
 from quatrain.core.compression.artifact import Artifact, Step, digest_of
@@ -21,6 +24,8 @@ from quatrain.core.inference import open_session
 
 if TYPE_CHECKING:
     import onnx
+
+    from quatrain.core.compression.retraining import TrainingRows
 
 Method = Literal["minmax", "percentile", "entropy"]
 # Matrix products alone: the choice for Transformers, whose other parts lose more in int8 than they save.
@@ -43,6 +48,8 @@ class Int8:
     keep_float: tuple[str, ...] = ()
     # How many nodes may stay in float where all in int8 is too coarse, the most sensitive ones first.
     mixed: int = 0
+    # Rows to train on where nodes in float do not help either: the last resort, for a plan with a module.
+    qat: TrainingRows | None = None
     # Carries NaN and infinity past the integers, which have none.
     guard: bool = True
 
@@ -74,22 +81,39 @@ class Int8:
         prepared = preparing.prepared(before.onnx)
         _require_products(prepared, self.operators, self.keep_float)
         method, notes = self._choose(prepared)
-        model = self._quantised(prepared, self.calibration, method)
-        return preparing.closed(model, before, guard=self.guard, whole_batch=False, notes=notes)
+        return self.finish(prepared, replace(before, notes=notes), method=method)
+
+    def finish(
+        self,
+        prepared: onnx.ModelProto,
+        before: Artifact,
+        *,
+        method: Method,
+        ranges: Mapping[str, tuple[float, float]] | None = None,
+    ) -> Artifact:
+        """Return the prepared graph in int8; `ranges` by tensor stand in for those of the calibration rows."""
+        model = self._quantised(prepared, self.calibration, method, ranges=ranges or {})
+        return preparing.closed(model, before, guard=self.guard, whole_batch=False, notes=before.notes)
 
     @property
     def _is_matmul_only(self) -> bool:
         return self.operators is not None and set(self.operators) <= set(MATMUL_ONLY)
 
     def fallbacks(self, before: Artifact) -> Iterator[Step]:
-        """Yield the step with the 1, 2, 4, ... most sensitive nodes in float, up to `mixed`."""
-        if self.mixed < 1:
-            return
+        """Yield the step with the 1, 2, 4, ... most sensitive nodes in float, up to `mixed`, then trained for int8."""
+        if self.mixed > 0:
+            yield from self._with_nodes_in_float(before)
+        if self.qat is not None:
+            from quatrain.core.compression.qat import QuantizationAware
+
+            yield QuantizationAware(int8=replace(self, mixed=0, qat=None), training=self.qat)
+
+    def _with_nodes_in_float(self, before: Artifact) -> Iterator[Step]:
         prepared = preparing.prepared(before.onnx)
         ranked = self._by_sensitivity(prepared)
         n_kept = 1
         while n_kept <= min(self.mixed, len(ranked) - 1):
-            yield replace(self, keep_float=(*self.keep_float, *ranked[:n_kept]), mixed=0)
+            yield replace(self, keep_float=(*self.keep_float, *ranked[:n_kept]), mixed=0, qat=None)
             n_kept *= 2
 
     def _by_sensitivity(self, prepared: onnx.ModelProto) -> list[str]:
@@ -117,7 +141,12 @@ class Int8:
         return best, (f"calibration {best} of {figures}",)
 
     def _quantised(
-        self, prepared: onnx.ModelProto, rows: Arrays, method: Method, only: str | None = None
+        self,
+        prepared: onnx.ModelProto,
+        rows: Arrays,
+        method: Method,
+        only: str | None = None,
+        ranges: Mapping[str, tuple[float, float]] = MappingProxyType({}),
     ) -> onnx.ModelProto:
         import onnx
         from onnxruntime import quantization  # type: ignore[import-untyped]  # ships no types
@@ -129,6 +158,15 @@ class Int8:
             "percentile": quantization.CalibrationMethod.Percentile,
             "entropy": quantization.CalibrationMethod.Entropy,
         }
+        # Where products alone are quantised, rounding what they give as well would only add noise and work.
+        extra: dict[str, Any] = (
+            {"OpTypesToExcludeOutputQuantization": list(MATMUL_ONLY)} if self._is_matmul_only else {}
+        )
+        if ranges:
+            extra["TensorQuantOverrides"] = {
+                name: [{"rmin": np.array(low, np.float32), "rmax": np.array(high, np.float32)}]
+                for name, (low, high) in ranges.items()
+            }
         with tempfile.TemporaryDirectory() as folder, preparing.silent():
             target = Path(folder) / "int8.onnx"
             quantization.quantize_static(
@@ -143,8 +181,7 @@ class Int8:
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
                 calibrate_method=calibrations[method],
-                # Where products alone are quantised, rounding what they give as well would only add noise and work.
-                extra_options={"OpTypesToExcludeOutputQuantization": list(MATMUL_ONLY)} if self._is_matmul_only else {},
+                extra_options=extra,
             )
             model = onnx.load(target)
         graph_edits.keep_tail_in_float(model.graph)

@@ -71,9 +71,7 @@ def test_given_seconds_replace_the_city_s_for_cars(junction: Path) -> None:
 def test_crossing_greens_with_priority_are_refused(junction: Path, tmp_path: Path) -> None:
     """A programme that lets crossing ways go at once is an error, with the links named."""
     network = junction.with_name("city.net.xml").read_text(encoding="utf-8")
-    state = network.split('state="')[-1].split('"')[0]
-    first = next(part.split('"')[0] for part in network.split("<phase duration")[1].split('state="')[1:])
-    assert len(first) == len(state)
+    first = network.split("<phase duration")[1].split('state="')[1].split('"')[0]
     path = edited(junction, tmp_path, (f'state="{first}"', f'state="{"G" * len(first)}"'))
     with pytest.raises(BadDataError, match="green with priority at once"):
         signal_models(read_scenario(path).read_network())

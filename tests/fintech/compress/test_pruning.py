@@ -12,6 +12,7 @@ from tests.fintech.compress.conftest import Sealed
 from quatrain.core.compression.artifact import Artifact
 from quatrain.core.compression.planned import Materials, PlannedPrune
 from quatrain.core.compression.plans import parse
+from quatrain.core.compression.trim import TrimTrees
 from quatrain.core.errors import UsageError, UserError
 from quatrain.core.graphs import log_odds
 from quatrain.core.inference import open_session
@@ -46,6 +47,7 @@ def pruned(perceptron: Sealed, rebuilt: Perceptron, rows: Rows) -> Artifact:
         step=OnNetwork(step=PlannedPrune(ratio=0.5).build(rebuilt.materials(config, rows)), perceptron=rebuilt),
         recent=rows.recent_x,
         threshold=threshold_of(bundle),
+        alert_budget=bundle.manifest.decision["alert_budget"],
     )
     return step.apply(Artifact(bundle.onnx, bundle.manifest.inputs, bundle.manifest.outputs, bundle.golden()[0]))
 
@@ -85,6 +87,18 @@ def test_the_threshold_makes_as_many_alerts_as_before(perceptron: Sealed, pruned
     n_before, n_after = ((score >= threshold).sum() for score in scores)
     assert n_before == n_after > 0
     assert any("log odds shifted by" in note for note in pruned.notes)
+
+
+def test_without_an_alert_the_row_at_the_budget_keeps_its_score() -> None:
+    """Of a threshold that no recent row reaches, the budget says which score is held in place."""
+    step = KeepsAlerts(step=TrimTrees(keep=1), recent=np.zeros((100, 1), np.float32), threshold=0.9, alert_budget=0.1)
+    old = np.sort(np.random.default_rng(0).normal(-3, 0.5, 100))[::-1]
+    assert step._shift(old, old + 1.5) == pytest.approx(-1.5)
+    high = old + 5
+    n_alerts = (high >= log_odds(np.array([0.9]))).sum()
+    assert n_alerts > 10
+    moved = old * 2 + step._shift(high, old * 2)
+    assert (moved >= log_odds(np.array([0.9]))).sum() == n_alerts
 
 
 def test_a_shift_moves_every_log_odd_alike(perceptron: Sealed) -> None:

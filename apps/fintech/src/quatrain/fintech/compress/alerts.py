@@ -15,6 +15,7 @@ from quatrain.core.compression.gate import Promise
 from quatrain.core.export import finished
 from quatrain.core.graphs import LARGEST, SMALLEST, log_odds
 from quatrain.core.inference import load_model, open_session
+from quatrain.fintech.metrics.scored import Floats
 
 X = NDArray[np.float32]
 _PREDICT_ROWS = 8_192
@@ -55,6 +56,8 @@ class KeepsAlerts:
     # Raw inputs of the latest rows before the model's test, (n, F).
     recent: X
     threshold: float
+    # Share of rows that analysts can look at.
+    alert_budget: float
 
     @property
     def name(self) -> str:
@@ -68,7 +71,8 @@ class KeepsAlerts:
 
     def settings(self) -> Mapping[str, Any]:
         """Return what decides the outcome."""
-        return {**self.step.settings(), "recent": digest_of({"features": self.recent}), "threshold": self.threshold}
+        own = {"recent": digest_of({"features": self.recent}), "threshold": self.threshold, "budget": self.alert_budget}
+        return {**self.step.settings(), **own}
 
     def fallbacks(self, before: Artifact) -> Iterable[Step]:
         """Yield the step's milder forms, each with a shift of its own."""
@@ -78,14 +82,20 @@ class KeepsAlerts:
     def apply(self, before: Artifact) -> Artifact:
         """Return what the step makes, its scores shifted."""
         after = self.step.apply(before)
-        old, new = (_scores(artifact.onnx, self.recent) for artifact in (before, after))
-        n_alerts = int((old >= self.threshold).sum())
-        if not 0 < n_alerts < len(old):
-            return after
-        around = np.sort(log_odds(new))[::-1][n_alerts - 1 : n_alerts + 1]
-        shift = float(log_odds(np.array([self.threshold]))[0] - around.mean())
-        note = f"log odds shifted by {shift:+.2f}: {n_alerts} of the latest {len(old)} rows before the test are alerts"
+        shift = self._shift(*(_ranked_odds(artifact.onnx, self.recent) for artifact in (before, after)))
+        note = (
+            f"log odds shifted by {shift:+.2f}, so that the threshold makes as many alerts of the rows before the test"
+        )
         return replace(after, onnx=shifted(after.onnx, shift), notes=(*after.notes, note))
+
+    def _shift(self, old: Floats, new: Floats) -> float:
+        """Return what to add to the new log odds; both are ranked, the highest first."""
+        cut = float(log_odds(np.array([self.threshold]))[0])
+        n_alerts = int((old >= cut).sum())
+        n_budget = min(max(1, round(self.alert_budget * len(old))), len(old) - 1)
+        if n_alerts < n_budget:
+            n_alerts, cut = n_budget, float(old[n_budget - 1 : n_budget + 1].mean())
+        return cut - float(new[n_alerts - 1 : n_alerts + 1].mean())
 
 
 def shifted(calibrated: bytes, shift: float) -> bytes:
@@ -143,8 +153,8 @@ def _is_alert(bundle: Bundle, x: X) -> NDArray[np.bool_]:
     return np.asarray(score >= threshold_of(bundle))
 
 
-def _scores(onnx: bytes, x: X) -> X:
+def _ranked_odds(onnx: bytes, x: X) -> Floats:
     session = open_session(onnx, threads=1)
     starts = range(0, len(x), _PREDICT_ROWS)
     parts = [session.run(["score"], {"features": x[start : start + _PREDICT_ROWS]})[0] for start in starts]
-    return np.concatenate(parts)
+    return np.sort(log_odds(np.concatenate(parts)))[::-1]

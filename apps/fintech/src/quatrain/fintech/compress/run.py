@@ -106,12 +106,7 @@ def compress(config: CompressConfig) -> CompressResult:
             materials=Materials(calibration=calibration),
             on_network=lambda step: _on_network(step, config, parent, rows),
         )
-        steps = [
-            step
-            if step.promise.same_model
-            else KeepsAlerts(step=step, recent=rows.recent_x, threshold=threshold_of(parent))
-            for step in steps
-        ]
+        steps = [step if step.promise.same_model else _keeping_alerts(step, parent, rows) for step in steps]
         request = _request(config, parent, rows)
         bundle, report = _kept(folder, request) or _made(config, parent, steps, rows, folder)
         if bundle is not None:
@@ -129,6 +124,11 @@ def compress(config: CompressConfig) -> CompressResult:
         data=rows.data,
         n_held_back=len(rows.later_x),
     )
+
+
+def _keeping_alerts(step: Step, parent: Bundle, rows: Rows) -> Step:
+    budget = float(parent.manifest.decision["alert_budget"])
+    return KeepsAlerts(step=step, recent=rows.recent_x, threshold=threshold_of(parent), alert_budget=budget)
 
 
 def _on_network(planned: Planned, config: CompressConfig, parent: Bundle, rows: Rows) -> Step:

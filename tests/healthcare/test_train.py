@@ -26,7 +26,7 @@ def test_the_sealed_model_learned_and_answers(trained: Trained) -> None:
     assert rows["val"].metrics["coverage_0"] >= 0.88
     assert rows["val"].metrics["coverage_1"] >= 0.88
     low, high = rows["val"].intervals["auc"]
-    assert low < rows["val"].metrics["auc"] < high
+    assert low <= rows["val"].metrics["auc"] <= high
     model = load_model(trained.bundle)
     assert model.manifest.decision["note"] == "Not for diagnosis"
     assert "Not for diagnosis" in trained.result.bundle.card

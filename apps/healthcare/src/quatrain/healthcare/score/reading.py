@@ -14,6 +14,8 @@ from quatrain.healthcare import dicom
 from quatrain.healthcare.features import area_weights, fit_square, with_channels
 
 PATTERNS = tuple(f"*{suffix}" for suffix in (*IMAGE_SUFFIXES, *dicom.SUFFIXES))
+# Enough for a worklist on a screen; readings are made on the originals.
+PREVIEW_SIDE = 256
 _ASPECT_TOLERANCE = 0.01
 
 
@@ -22,6 +24,8 @@ class Picture:
     """Pixels for the model, uint8 (1, H, W) or (1, H, W, 3), and what the file says of itself."""
 
     pixels: NDArray[np.uint8]
+    # What a person is shown, uint8 grey (s, s).
+    preview: NDArray[np.uint8]
     source: str
     modality: str
 
@@ -35,7 +39,8 @@ def read_picture(path: Path, *, side: int, n_channels: int) -> Picture:
     else:
         whole, source, modality = read_image(path, background=0, first_frame=False), "image", ""
     fitted = fit_square(whole, side)[None]
-    return Picture(pixels=with_channels(fitted, n_channels), source=source, modality=modality)
+    preview = with_channels(fit_square(whole, min(PREVIEW_SIDE, *whole.shape[:2]))[None], 1)[0]
+    return Picture(pixels=with_channels(fitted, n_channels), preview=preview, source=source, modality=modality)
 
 
 def _square_pixels(pixels: NDArray[np.uint8], aspect: float) -> NDArray[np.uint8]:

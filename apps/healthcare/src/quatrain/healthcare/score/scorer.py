@@ -53,6 +53,8 @@ class Scorer:
             "model": self._name,
             "is_synthetic": bool(self._model.manifest.decision["is_synthetic"]),
             "note": NOT_FOR_DIAGNOSIS,
+            "preview": picture.preview.tobytes(),
+            "preview_side": len(picture.preview),
         }
         sink.write(FINDINGS, pa.Table.from_pylist([row], schema=schema_of(self._decision)))
 
@@ -110,5 +112,7 @@ def schema_of(decision: Decision) -> pa.Schema:
         pa.field("model", pa.string()),
         pa.field("is_synthetic", pa.bool_()),
         pa.field("note", pa.string()),
+        pa.field("preview", pa.binary()),
+        pa.field("preview_side", pa.int32()),
     ]
     return pa.schema([*texts, *middle, *numbers, *last])

@@ -16,6 +16,7 @@ from quatrain.healthcare.data.known_sets import known_set
 from quatrain.healthcare.data.labelled import Labelled
 from quatrain.healthcare.data.named import TASK, find_data
 from quatrain.healthcare.decision import NOT_FOR_DIAGNOSIS, Decision, fit_floors
+from quatrain.healthcare.evaluate.subgroups import audit
 from quatrain.healthcare.metrics.measure import Row, measure
 from quatrain.healthcare.models.outputs import DISTANCE, PROBABILITY
 from quatrain.healthcare.train.checks_fitting import fit_checks
@@ -103,6 +104,7 @@ def train(config: TrainConfig) -> TrainResult:
                 "n_views": config.n_views,
                 "seed": config.seed,
                 "run": run.id,
+                "groups": _groups(fitted, data, decision, config),
             },
         )
         version = None if config.out else publish(bundle, promote=config.promote)
@@ -125,6 +127,15 @@ def decide(fitted: Fitted, data: Labelled, config: TrainConfig) -> Decision:
         distance_limit=float(np.quantile(answers[DISTANCE], 1 - config.false_alarms)),
         false_alarms=config.false_alarms,
     )
+
+
+def _groups(fitted: Fitted, data: Labelled, decision: Decision, config: TrainConfig) -> list[dict[str, Any]]:
+    """Return the subgroup audit of the split that measures: test if there is one."""
+    part = data.parts.get("test", data.part("val"))
+    if not part.groups:
+        return []
+    found = audit(fitted.answer(part.images)[PROBABILITY], part, decision, n_resamples=config.n_resamples)
+    return [group.to_dict() for group in found]
 
 
 def _checks(data: Labelled, config: TrainConfig) -> Checks:

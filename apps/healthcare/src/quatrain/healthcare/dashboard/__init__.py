@@ -1,0 +1,1 @@
+"""The medical pages; every one says that it is not for diagnosis."""

@@ -26,4 +26,5 @@ def shoot(reflectance: NDArray[np.float64], rng: np.random.Generator, *, lightin
     light = 1 + rng.normal(0, 0.05 * lighting) + slope_y * y / shape_hw[0] + slope_x * x / shape_hw[1]
     lit = np.clip(reflectance * light[..., None], 0, 1)
     noise = rng.standard_normal(lit.shape) * np.sqrt(_READ_NOISE**2 + _SHOT_NOISE**2 * lit)
-    return np.rint(np.clip(lit + noise, 0, 1) * 255).astype(np.uint8)
+    image: NDArray[np.uint8] = np.rint(np.clip(lit + noise, 0, 1) * 255).astype(np.uint8)
+    return image

@@ -32,7 +32,7 @@ def scratch(part: Part, rng: np.random.Generator, contrast: float) -> NDArray[np
     along, across = y * np.sin(turn) + x * np.cos(turn), y * np.cos(turn) - x * np.sin(turn)
     half = rng.uniform(0.08, 0.2) * side
     line = step(np.maximum(np.abs(across - bend * along**2) - 1.0, np.abs(along) - half))
-    return part.reflectance + contrast * line[..., None]
+    return np.asarray(part.reflectance + contrast * line[..., None])
 
 
 def pit(part: Part, rng: np.random.Generator, contrast: float) -> NDArray[np.float64]:
@@ -42,7 +42,9 @@ def pit(part: Part, rng: np.random.Generator, contrast: float) -> NDArray[np.flo
     distance = np.hypot(y, x)
     hole = step(distance - radius)
     rim = step(np.abs(distance - radius) - 1.0) * np.clip(y / radius, 0, 1)
-    return part.reflectance * (1 - min(1.0, 2 * contrast) * hole[..., None]) + 0.5 * contrast * rim[..., None]
+    return np.asarray(
+        part.reflectance * (1 - min(1.0, 2 * contrast) * hole[..., None]) + 0.5 * contrast * rim[..., None]
+    )
 
 
 def crack(part: Part, rng: np.random.Generator, contrast: float) -> NDArray[np.float64]:
@@ -56,7 +58,7 @@ def crack(part: Part, rng: np.random.Generator, contrast: float) -> NDArray[np.f
     path = np.interp(along.ravel(), np.linspace(-2 * side, 2 * side, 4 * side), walk - walk[2 * side]).reshape(y.shape)
     width = 1.2 * np.clip(1 - np.abs(along) / half, 0, 1)
     line = step(np.abs(across - path) - width) * (np.abs(along) < half)
-    return part.reflectance * (1 - min(1.0, 1.6 * contrast) * line[..., None])
+    return np.asarray(part.reflectance * (1 - min(1.0, 1.6 * contrast) * line[..., None]))
 
 
 def missing(part: Part, rng: np.random.Generator, contrast: float) -> NDArray[np.float64]:
@@ -65,7 +67,7 @@ def missing(part: Part, rng: np.random.Generator, contrast: float) -> NDArray[np
     feature = part.features[int(rng.integers(len(part.features)))]
     soft = np.clip(smooth(feature.astype(np.float64), 1.0) * 2, 0, 1)[..., None]
     grain = 0.02 * smooth_noise(rng, feature.shape, 1.0)[..., None]
-    return part.reflectance * (1 - soft) + (part.ground + grain) * soft
+    return np.asarray(part.reflectance * (1 - soft) + (part.ground + grain) * soft)
 
 
 def contamination(part: Part, rng: np.random.Generator, contrast: float) -> NDArray[np.float64]:
@@ -76,7 +78,7 @@ def contamination(part: Part, rng: np.random.Generator, contrast: float) -> NDAr
     blob = step((np.hypot(y, x) - radius * (1 + 0.35 * smooth_noise(rng, y.shape, radius / 2))) / 2)
     tone = np.array([0.30, 0.24, 0.16]) if rng.random() < 0.5 else np.array([0.85, 0.85, 0.80])  # noqa: PLR2004
     opacity = min(1.0, 2 * contrast) * blob[..., None]
-    return part.reflectance * (1 - opacity) + tone * opacity
+    return np.asarray(part.reflectance * (1 - opacity) + tone * opacity)
 
 
 def colour(part: Part, rng: np.random.Generator, contrast: float) -> NDArray[np.float64]:
@@ -86,7 +88,7 @@ def colour(part: Part, rng: np.random.Generator, contrast: float) -> NDArray[np.
     radius = rng.uniform(0.08, 0.14) * side
     stain = np.exp(-((np.hypot(y, x) / radius) ** 4))
     tint = np.array([0.9, -0.1, -0.8]) if rng.random() < 0.5 else np.array([-0.7, 0.0, 0.9])  # noqa: PLR2004
-    return part.reflectance * (1 + contrast * tint * stain[..., None])
+    return np.asarray(part.reflectance * (1 + contrast * tint * stain[..., None]))
 
 
 DEFECTS: dict[str, Callable[[Part, np.random.Generator, float], NDArray[np.float64]]] = {

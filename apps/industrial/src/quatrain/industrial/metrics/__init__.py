@@ -1,0 +1,1 @@
+"""How well defects are told from good parts, by image, by pixel and by verdict, with intervals."""

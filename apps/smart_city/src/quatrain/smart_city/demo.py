@@ -15,13 +15,13 @@ from quatrain.smart_city.networks.generate import generate_scenario
 from quatrain.smart_city.retime.config import RetimeConfig
 from quatrain.smart_city.retime.run import retime
 
-# Three signals on a main road, ten minutes: small enough for a laptop, busy enough to queue.
-_WORLD = NetworkConfig(kind="arterial", columns=3, duration_s=600, cool_down_s=60, lane_vph=420, seed=7)
+# Three signals on a main road, eight minutes: small enough for a laptop, busy enough to queue.
+_WORLD = NetworkConfig(kind="arterial", columns=3, duration_s=480, cool_down_s=60, lane_vph=280, seed=7)
 _SEEDS = (1, 2, 3)
 _SHOWN = ("delay_s", "trip_s", "wait_s", "undeparted")
 _RESULTS = "results.json"
 # Plans that the demo's re-timing tries.
-_BUDGET = 20
+_BUDGET = 18
 
 
 def demo(folder: Path) -> list[DemoRow]:
@@ -42,13 +42,13 @@ def demo(folder: Path) -> list[DemoRow]:
 def _measure(folder: Path) -> list[dict[str, Any]]:
     scenario = generate_scenario(_WORLD, folder / "arterial")
     table = evaluate(
-        EvaluateConfig(scenario=scenario, controllers=(INCUMBENT, "actuated", SHIPPED), seeds=_SEEDS, n_gate_seeds=3)
+        EvaluateConfig(scenario=scenario, controllers=(INCUMBENT, "actuated", SHIPPED), seeds=_SEEDS, n_gate_seeds=2)
     )
     rows = [
         {**row, "name": f"quatrain ({row['choice']})" if row["name"] == SHIPPED else row["name"]}
         for row in table["rows"]
     ]
-    plan = retime(RetimeConfig(scenario=scenario, out=folder / "plans", budget=_BUDGET, n_proof_seeds=3, patience=2))
+    plan = retime(RetimeConfig(scenario=scenario, out=folder / "plans", budget=_BUDGET, n_proof_seeds=3, patience=3))
     delay = plan.verdict.delay_s if plan.is_promoted else plan.verdict.incumbent_delay_s
     return [*rows, {"name": "re-timed fixed plan", "metrics": {"delay_s": delay}, "intervals": {}}]
 

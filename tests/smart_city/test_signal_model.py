@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -111,3 +112,14 @@ def test_states_of_another_length_are_refused(junction: Path, tmp_path: Path) ->
     path = edited(junction, tmp_path, (f'state="{first}"', f'state="{first}G"'))
     with pytest.raises(BadDataError, match="export the network and its programmes together"):
         signal_models(read_scenario(path).read_network())
+
+
+def test_without_a_right_of_way_table_only_what_the_city_combines_is_safe(junction: Path, tmp_path: Path) -> None:
+    """A network without internal lanes: every pair that no stage shows together conflicts."""
+    network = junction.with_name("city.net.xml").read_text(encoding="utf-8")
+    path = edited(junction, tmp_path, *{(text, "") for text in re.findall(r' via="[^"]*"', network)})
+    (model,) = signal_models(read_scenario(path).read_network()).values()
+    together = np.zeros_like(model.conflicts)
+    for stage in model.stages:
+        together[np.ix_(sorted(stage.green), sorted(stage.green))] = True
+    assert np.array_equal(model.conflicts, ~together & ~np.eye(model.n_links, dtype=bool))

@@ -101,9 +101,10 @@ def _model(network: Network, tls: str, programmes: Sequence[Programme], intergre
     _check_lengths(tls, states, n_links)
     by_link = tuple(tuple(c for c in connections if c.link == link) for link in range(n_links))
     crossing, merging = _foes(network, by_link)
+    unknown = _unknown(network, by_link)
     _check_greens(network, tls, states, crossing)
     together, protected = _together(states, n_links)
-    foes = crossing | merging
+    foes = crossing | merging | unknown
     observed = observe(usable, foes & ~together)
     is_crossing = np.array([any(c.is_crossing for c in each) for each in by_link])
     yellow, between = _times(network, by_link, is_crossing, observed, intergreen)
@@ -152,6 +153,18 @@ def _foes(network: Network, by_link: Sequence[Sequence[Connection]]) -> tuple[Bo
                 crossing[i, j] |= not merges
                 crossing[j, i] |= not merges
     return crossing, merging & ~crossing
+
+
+def _unknown(network: Network, by_link: Sequence[Sequence[Connection]]) -> Bools:
+    """Return the pairs of which no table says whether they cross: they conflict unless the city shows them together."""
+    n = len(by_link)
+    found = np.zeros((n, n), bool)
+    for i, each in enumerate(by_link):
+        lacking = {c.junction for c in each if _row(network, c) is None}
+        for j, others in enumerate(by_link):
+            if i != j and lacking & {c.junction for c in others}:
+                found[i, j] = found[j, i] = True
+    return found
 
 
 def _yields(network: Network, by_link: Sequence[Sequence[Connection]]) -> Bools:

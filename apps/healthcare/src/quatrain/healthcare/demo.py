@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _SEED = 7
 _SIDE = 48
-_SIZES = {"n_train": 1200, "n_val": 400, "n_test": 1000, "side": _SIDE}
+_SIZES = {"n_train": 1100, "n_val": 400, "n_test": 900, "side": _SIDE}
 _MODEL = "healthcare/chest-phantoms"
 # New images of the night, of both sites, and what hands and machines do to some of them.
 _N_NEW = 12
+_NEW_SIDE = 4 * _SIDE
 # One file is cut off on purpose, so that the quarantine has something to show.
 _MAX_BAD_RATIO = 0.3
 _SHOWN = ("auc", "acc", "ece", "coverage_normal", "coverage_opacity")
@@ -102,7 +103,7 @@ def _write_incoming(folder: Path) -> None:
     part = folder.with_name(folder.name + ".part")
     part.mkdir(parents=True, exist_ok=True)
     for site in ("a", "b"):
-        drawn = draw_phantoms(_N_NEW, side=256, seed=_SEED + 100, site=site)
+        drawn = draw_phantoms(_N_NEW, side=_NEW_SIDE, seed=_SEED + 100, site=site)
         for number, image in enumerate(drawn.images):
             Image.fromarray(image).save(part / f"site-{site}-{number:02d}.png")
     first, second = drawn.images[:2]

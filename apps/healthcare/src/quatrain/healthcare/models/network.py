@@ -16,6 +16,8 @@ from quatrain.healthcare.models.settings import ModelSettings
 _FULL_SIDE = 32
 # Added to an image's own standard deviation, so that an empty one stays finite.
 _LEAST_STD = 0.02
+# Of 8-bit radiographs, for images that keep their own brightness.
+_MEAN, _STD = 0.5, 0.2
 _STAGES = (1, 2, 4, 8)
 
 
@@ -25,6 +27,7 @@ class SmallResNet(nn.Module):
     def __init__(self, *, side: int, n_channels: int, n_outputs: int, settings: ModelSettings) -> None:
         super().__init__()
         width = settings.width
+        self.standardised = settings.standardised
         self.augment = RadiographAugment(settings.moved, settings.shown)
         layers: list[nn.Module] = [_conv(n_channels, width, 3), nn.BatchNorm2d(width), nn.ReLU()]
         for _ in range(max(0, ceil(log2(side / _FULL_SIDE)))):
@@ -46,10 +49,15 @@ class SmallResNet(nn.Module):
 
     def maps(self, images: Tensor) -> Tensor:
         """Return the last feature maps (B, 8 width, h, w) of images (B, C, H, W) on a scale of 0 to 1."""
+        if not self.standardised:
+            return self._maps((images - _MEAN) / _STD)
         mean = images.mean((1, 2, 3), keepdim=True)
         # Each by its own brightness and contrast: what a machine's settings change says nothing of the patient.
         deviation = ((images - mean) ** 2).mean((1, 2, 3), keepdim=True).sqrt()
-        maps: Tensor = self.features((images - mean) / (deviation + _LEAST_STD))
+        return self._maps((images - mean) / (deviation + _LEAST_STD))
+
+    def _maps(self, normalised: Tensor) -> Tensor:
+        maps: Tensor = self.features(normalised)
         return maps
 
     def embedding(self, images: Tensor) -> Tensor:

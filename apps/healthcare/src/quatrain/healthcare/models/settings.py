@@ -39,6 +39,8 @@ class ModelSettings(Config):
     dropout: float = Field(default=0.2, ge=0, lt=1)
     # Share of the label that is taken for possibly wrong.
     label_smoothing: float = Field(default=0.05, ge=0, lt=0.5)
+    # Whether every image is shown to the network by its own mean and deviation.
+    standardised: bool = True
     # Whether every class weighs the same in the loss, however rare it is.
     balanced: bool = True
     moved: Augmentation = MOVED

@@ -18,6 +18,8 @@ _LETTERS = {
 }
 _WORD = "SYNTHETIC"
 _HEIGHT, _ADVANCE = 5, 4
+# Letters grow with the picture, which looks the same at every size: once for each of so many pixels.
+_SIDE_OF_ONE = 48
 # The word and a margin.
 MIN_SIDE = _ADVANCE * len(_WORD) + 4
 
@@ -27,7 +29,7 @@ def stamp(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     side = min(images.shape[1:])
     if side < MIN_SIDE:
         raise ValueError(f"the mark SYNTHETIC needs {MIN_SIDE} pixels, got {side}")
-    factor = max(1, side // (4 * MIN_SIDE))
+    factor = _factor(side)
     mark = np.kron(_mark(), np.ones((factor, factor), dtype=np.uint8))
     marked = images.copy()
     marked[:, -mark.shape[0] :, : mark.shape[1]] = mark
@@ -36,9 +38,13 @@ def stamp(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def has_stamp(image: NDArray[np.uint8]) -> bool:
     """Return whether an image of the size it was drawn in carries the mark."""
-    factor = max(1, min(image.shape[:2]) // (4 * MIN_SIDE))
+    factor = _factor(min(image.shape[:2]))
     mark = np.kron(_mark(), np.ones((factor, factor), dtype=np.uint8))
     return bool(np.array_equal(image[-mark.shape[0] :, : mark.shape[1]], mark))
+
+
+def _factor(side: int) -> int:
+    return max(1, side // _SIDE_OF_ONE)
 
 
 def _mark() -> NDArray[np.uint8]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,13 @@ from quatrain.core import export
 from quatrain.core.bundle.manifest import TensorSpec
 from quatrain.core.bundle.open import Bundle
 from quatrain.core.bundle.seal import seal
-from quatrain.core.compression.gate import Gate
+from quatrain.core.compression.artifact import Artifact, Step
+from quatrain.core.compression.gate import Gate, Promise
 from quatrain.core.compression.measures import Evaluate, accuracy, held_back
+from quatrain.core.compression.plan import CompressionResult, compress
 from quatrain.core.inference import open_session
+
+Run = Callable[..., CompressionResult]
 
 
 @dataclass(frozen=True)
@@ -151,3 +155,34 @@ def evaluate(digits: Digits) -> Evaluate:
 def gate() -> Gate:
     """Return a gate on accuracy that asks for no speed: the models here are too small to gain any."""
     return Gate(metric=accuracy, metric_name="acc", metric_drop=0.02, min_speedup=1e-3, n_resamples=200)
+
+
+@dataclass(frozen=True)
+class Unchanged:
+    """A step that gives back what it was given."""
+
+    name = "unchanged"
+    promise = Promise()
+
+    def settings(self) -> dict[str, object]:
+        """Return that there is nothing to set."""
+        return {"step": "unchanged"}
+
+    def apply(self, before: Artifact) -> Artifact:
+        """Return the artifact itself."""
+        return before
+
+    def fallbacks(self, before: Artifact) -> Iterable[Step]:
+        """Return nothing."""
+        del before
+        return ()
+
+
+@pytest.fixture
+def run(bundle: Bundle, gate: Gate, evaluate: Evaluate, tmp_path: Path) -> Run:
+    """Return a function that runs a plan of these steps on the sealed network."""
+
+    def start(*steps: Step, gate: Gate = gate, bundle: Bundle = bundle, overwrite: bool = False) -> CompressionResult:
+        return compress(bundle, steps, gate=gate, evaluate=evaluate, folder=tmp_path / "plan", overwrite=overwrite)
+
+    return start

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tests.core.compression.conftest import Digits, SmallCnn, WithSoftmax
+from tests.core.compression.conftest import Digits, Run, SmallCnn, WithSoftmax
 from torch import nn
 
 from quatrain.core.bundle.open import Bundle
@@ -28,13 +27,18 @@ from quatrain.core.export import check_parity
 from quatrain.core.inference import load_model
 from quatrain.core.training.config import FitConfig
 
-Run = Callable[..., CompressionResult]
 KEEP = ("classifier.head",)
 
 
 def classifier_of(module: nn.Module) -> nn.Module:
     """Return the part that gives logits."""
     return module.get_submodule("classifier")
+
+
+def require_golden(bundle: Bundle) -> None:
+    """Require the golden outputs in every batch size, within the tolerance that was sealed."""
+    inputs, expected = bundle.golden()
+    check_parity(bundle.onnx, inputs, expected, atol=bundle.manifest.golden_atol, batches=(1, 2, 7, 64))
 
 
 @pytest.fixture
@@ -87,6 +91,7 @@ def test_a_pruned_model_is_sealed_with_weights_that_its_module_takes(
     assert measured is not None
     assert measured.macs == 64 * 8 * 9 + 16 * 16 * 8 * 9 + 16 * 16 * 10
     assert measured.macs < cost_of(bundle.onnx, {"image": digits.x_test}).macs / 2
+    require_golden(result.bundle)
 
 
 def test_prune_then_int8_is_one_plan_and_its_artifacts_keep_their_golden_outputs(
@@ -96,8 +101,7 @@ def test_prune_then_int8_is_one_plan_and_its_artifacts_keep_their_golden_outputs
     result = run(Prune(ratio=0.5, training=training, keep=KEEP), Int8(calibration=digits.calibration))
     assert [step.accepted for step in result.report.steps] == [True, True], result.report.table()
     assert result.bundle is not None
-    inputs, expected = result.bundle.golden()
-    check_parity(result.bundle.onnx, inputs, expected, atol=result.bundle.manifest.golden_atol, batches=(1, 2, 7, 64))
+    require_golden(result.bundle)
     assert "weights.safetensors" not in result.bundle.manifest.files
 
 
@@ -141,6 +145,8 @@ def test_a_lesson_from_features_is_kept_where_it_helps(
     )
     assert result.report.steps[1].name == "distill feature"
     assert result.report.steps[1].accepted, result.report.table()
+    assert result.bundle is not None
+    require_golden(result.bundle)
 
 
 def test_pruning_past_the_gate_is_refused(run: Run, gate: Gate, training: TrainingRows) -> None:

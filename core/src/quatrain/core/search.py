@@ -11,7 +11,7 @@ from quatrain.core.config import Config
 from quatrain.core.errors import LockedError, UserError, require
 
 if TYPE_CHECKING:
-    import optuna
+    from optuna import Study, Trial
 
 _LOG = logging.getLogger(__name__)
 _JOURNAL = "search.log"
@@ -45,7 +45,7 @@ class SearchReport(Config):
 
 
 def search(
-    objective: Callable[[optuna.Trial], float],
+    objective: Callable[[Trial], float],
     *,
     name: str,
     n_trials: int,
@@ -113,7 +113,7 @@ def plot(report: SearchReport, path: Path) -> None:
     figure.savefig(path, dpi=120, metadata={"Software": None})
 
 
-def _study(optuna: Any, folder: Path, *, name: str, direction: str, seed: int) -> optuna.Study:
+def _study(optuna: Any, folder: Path, *, name: str, direction: str, seed: int) -> Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
@@ -133,10 +133,10 @@ def _study(optuna: Any, folder: Path, *, name: str, direction: str, seed: int) -
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
     if study.direction.name.lower() != direction:
         raise UserError(f"the search in {folder} is to {study.direction.name.lower()}, not to {direction}")
-    return cast("optuna.Study", study)
+    return cast("Study", study)
 
 
-def _begin(optuna: Any, study: optuna.Study, first: Mapping[str, Any] | None) -> None:
+def _begin(optuna: Any, study: Study, first: Mapping[str, Any] | None) -> None:
     """Enqueue the first settings once, and again those of a trial that a kill cut short."""
     running = optuna.trial.TrialState.RUNNING
     for trial in study.get_trials(deepcopy=False, states=(running,)):
@@ -146,13 +146,13 @@ def _begin(optuna: Any, study: optuna.Study, first: Mapping[str, Any] | None) ->
         study.enqueue_trial(dict(first))
 
 
-def _n_ended(study: optuna.Study) -> int:
+def _n_ended(study: Study) -> int:
     """Return how many trials count; those that a kill cut short do not, for they are done again."""
     again = {trial.user_attrs.get("instead_of") for trial in study.trials}
     return sum(trial.state.is_finished() and trial.number not in again for trial in study.trials)
 
 
-def _report(optuna: Any, study: optuna.Study, *, is_finished: bool) -> SearchReport | None:
+def _report(optuna: Any, study: Study, *, is_finished: bool) -> SearchReport | None:
     states = optuna.trial.TrialState
     words = {states.COMPLETE: "done", states.PRUNED: "pruned", states.FAIL: "failed"}
     trials = tuple(
@@ -179,7 +179,7 @@ def _report(optuna: Any, study: optuna.Study, *, is_finished: bool) -> SearchRep
     )
 
 
-def _importances(optuna: Any, study: optuna.Study) -> dict[str, float]:
+def _importances(optuna: Any, study: Study) -> dict[str, float]:
     """Return fANOVA's importances (Hutter, Hoos and Leyton-Brown, 2014); none where all trials gave the same."""
     values = {trial.value for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE}
     if len(values) == 1:

@@ -145,6 +145,42 @@ def adapt(
 
 
 @app.command()
+def compress(
+    *,
+    data: Data = None,
+    bundle: BundlePath = None,
+    out: Out = None,
+    plan: Annotated[
+        str | None, typer.Option("--plan", help="Steps such as int8:operators=Conv, or a TOML file.")
+    ] = None,
+    split: Split = None,
+    promote: Promote = None,
+    seed: Seed = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make a sealed model smaller and faster, and keep it only where it finds as much."""
+    _start(quiet=quiet, verbose=verbose)
+    from quatrain.core.config import load
+    from quatrain.healthcare.compress.config import CompressConfig
+    from quatrain.healthcare.compress.run import compress as run_compression
+
+    choice = None if promote is None else "yes" if promote else "no"
+    given = {"plan": plan, "split": split, "promote": choice, "seed": seed}
+    flags = {"data": data, "bundle": bundle, "out": out, **given}
+    settings = load(CompressConfig, section="healthcare.compress", file=config, overrides=overrides or (), flags=flags)
+    result = run_compression(settings)
+    if json:
+        print_json(result.to_dict())
+    else:
+        typer.echo(result.told(), nl=False)
+    raise typer.Exit(0 if result.bundle else 1)
+
+
+@app.command()
 def score(
     *,
     data: Annotated[

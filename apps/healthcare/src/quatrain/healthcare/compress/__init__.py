@@ -1,0 +1,1 @@
+"""A sealed model made smaller and faster, and kept only where it finds as much."""

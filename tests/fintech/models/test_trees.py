@@ -51,6 +51,15 @@ def test_average_has_the_mean_log_odds(rows: tuple[NDArray[np.float32], Labels])
         np.testing.assert_allclose(merged.predict(rows[0], raw_score=True), np.mean(parts, axis=0), atol=1e-12)
 
 
+def test_the_first_trees_are_those_of_the_first_rounds(rows: tuple[NDArray[np.float32], Labels]) -> None:
+    """Cut after so many rounds of every seed, the merged booster is the one that training had by then."""
+    boosters = trees._start(SETTINGS, *rows, seed=0)
+    trees._advance(boosters, 12)
+    cut = trees.average(boosters, rounds=12).predict(rows[0], raw_score=True, num_iteration=2 * 5)
+    earlier = trees.average(boosters, rounds=5).predict(rows[0], raw_score=True)
+    np.testing.assert_allclose(cut, earlier, atol=1e-12)
+
+
 def test_rounds_are_those_of_the_best_mean_over_the_folds(rows: tuple[NDArray[np.float32], Labels]) -> None:
     """Of the looks at the validation rows the best one counts; one number of rounds serves all folds."""
     x, y = rows

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 MULTIPLYING = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU"})
 # These pass numbers on as they are.
 SHAPING = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
+# What ONNX Runtime's quantizer may drop before a rounding with the same bounds.
+_ACTIVATIONS = frozenset({"Relu", "Clip"})
 _QUANTIZE, _DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 
 
@@ -22,8 +24,12 @@ def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def keep_tail_in_float(graph: onnx.GraphProto) -> None:
-    """Remove the rounding of activations that no convolution or matrix product comes after."""
+def keep_tail_in_float(graph: onnx.GraphProto, original: onnx.GraphProto) -> None:
+    """Remove the rounding of activations that no convolution or matrix product comes after.
+
+    `original` is the graph before it was quantised. ONNX Runtime drops a Relu or Clip whose bounds are
+    those of the rounding that follows it: where that rounding goes, the activation comes back.
+    """
     leading = _leads_to_product(graph)
     undone: dict[str, str] = {}
     dropped = set()
@@ -36,6 +42,7 @@ def keep_tail_in_float(graph: onnx.GraphProto) -> None:
             undone[node.output[0]] = undone[node.input[0]]
             dropped.add(node.output[0])
     kept = [node for node in graph.node if node.output[0] not in dropped]
+    kept = _with_activations(kept, set(undone.values()), graph, original)
     outputs = {value.name for value in graph.output}
     for node in kept:
         for index, name in enumerate(node.input):
@@ -107,6 +114,30 @@ def keep_used_domains(model: onnx.ModelProto) -> None:
     kept = [opset for opset in model.opset_import if opset.domain in used]
     del model.opset_import[:]
     model.opset_import.extend(kept)
+
+
+def _with_activations(
+    nodes: list[onnx.NodeProto], names: set[str], graph: onnx.GraphProto, original: onnx.GraphProto
+) -> list[onnx.NodeProto]:
+    """Return the nodes with every activation of the original that gave one of `names` and is missing, in its place."""
+    activations = {
+        node.output[0]: node for node in original.node if node.op_type in _ACTIVATIONS and node.output[0] in names
+    }
+    found = []
+    for node in nodes:
+        found.append(node)
+        activation = activations.get(node.output[0])
+        if activation is None or node.op_type == activation.op_type:
+            continue
+        node.output[0] = activation.input[0]
+        found.append(activation)
+        here = {constant.name for constant in graph.initializer}
+        graph.initializer.extend(
+            constant
+            for constant in original.initializer
+            if constant.name in activation.input and constant.name not in here
+        )
+    return found
 
 
 def _leads_to_product(graph: onnx.GraphProto) -> set[str]:

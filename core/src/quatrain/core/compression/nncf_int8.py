@@ -82,7 +82,7 @@ class NncfInt8:
             raise RefusedError(f"there is nothing to quantise: no product is left of the graph's operators, {found}")
         with _quiet_nncf() as nncf:
             model = self._quantised(nncf, prepared)
-        graph_edits.keep_tail_in_float(model.graph)
+        graph_edits.keep_tail_in_float(model.graph, prepared.graph)
         integer_forms.unsign_activations(model.graph)
         integer_forms.quantise_biases(model.graph)
         graph_edits.keep_used_constants(model.graph)

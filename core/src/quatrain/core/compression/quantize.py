@@ -18,6 +18,7 @@ import numpy as np
 
 from quatrain.core.compression import graph_edits, preparing
 from quatrain.core.compression.artifact import Artifact, Step, digest_of
+from quatrain.core.compression.bias_correction import correct_biases
 from quatrain.core.compression.gate import Promise, RefusedError
 from quatrain.core.compression.measures import Array, Arrays, sqnr_db
 from quatrain.core.inference import open_session
@@ -50,6 +51,8 @@ class Int8:
     mixed: int = 0
     # Rows to train on where nodes in float do not help either: the last resort, for a plan with a module.
     qat: TrainingRows | None = None
+    # Takes off each bias what rounding adds to the mean of its channel.
+    correct_bias: bool = True
     # Carries NaN and infinity past the integers, which have none.
     guard: bool = True
 
@@ -70,6 +73,7 @@ class Int8:
             "method": self.method,
             "operators": self.operators,
             "keep_float": self.keep_float,
+            "correct_bias": self.correct_bias,
             "guard": self.guard,
         }
 
@@ -93,6 +97,9 @@ class Int8:
     ) -> Artifact:
         """Return the prepared graph in int8; `ranges` by tensor stand in for those of the calibration rows."""
         model = self._quantised(prepared, self.calibration, method, ranges=ranges or {})
+        # Weights that were trained as integers expect their shifts.
+        if self.correct_bias and ranges is None:
+            correct_biases(model, prepared, self.calibration)
         return preparing.closed(model, before, guard=self.guard, whole_batch=False, notes=before.notes)
 
     @property
@@ -184,7 +191,7 @@ class Int8:
                 extra_options=extra,
             )
             model = onnx.load(target)
-        graph_edits.keep_tail_in_float(model.graph)
+        graph_edits.keep_tail_in_float(model.graph, prepared.graph)
         return model
 
 

@@ -65,6 +65,8 @@ TABLE_BATCH = 256
 QUICK_ROWS = 128
 # Side of the matrices whose product shows the peak.
 PEAK_SIDE = 1024
+# Published weights move less than random ones must.
+FINE_TUNING_RATE = 3e-4
 # Every n-th row of the training part says when to stop, and at which temperature.
 VALID_EVERY = 10
 # A radiograph has no mirror image.
@@ -185,7 +187,9 @@ def one_network(
         )
         calibration = {"pixels": fitted.pixels[:N_CALIBRATION]}
         int8 = (
-            Int8(calibration=calibration, method="minmax") if options.quick else Int8(calibration=calibration, mixed=4)
+            Int8(calibration=calibration, method="minmax")
+            if options.quick
+            else Int8(calibration=calibration, mixed=4, qat=made.training)
         )
         rounds = 1 if options.quick else 2
         prune = Prune(ratio=PRUNED_SHARE, training=made.training, keep=("head",), rounds=rounds)
@@ -203,7 +207,12 @@ def _config(network: str, *, seed: int, options: argparse.Namespace) -> Classifi
         size_hw=(options.size, options.size),
         augmentation=_MOVED,
         fit=FitConfig(
-            epochs=options.epochs, batch_size=64, learning_rate=1e-3, seed=seed, device="cpu", drop_last=True
+            epochs=options.epochs,
+            batch_size=64,
+            learning_rate=FINE_TUNING_RATE if is_published else 1e-3,
+            seed=seed,
+            device="cpu",
+            drop_last=True,
         ),
     )
 

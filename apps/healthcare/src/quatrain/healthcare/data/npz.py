@@ -78,7 +78,8 @@ def _arrays(path: Path, max_bytes: int) -> dict[str, NDArray[Any]]:
                 with archive.open(member) as stream:
                     found[member.filename.removesuffix(".npy")] = npy.read_array(stream, allow_pickle=False)
             return found
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+    # RuntimeError: a password, or a compression that zipfile does not know.
+    except (zipfile.BadZipFile, ValueError, EOFError, OSError, RuntimeError) as error:
         raise BadDataError(f"{path.name} is no .npz of plain arrays, or is damaged: {error}; copy it again") from error
 
 

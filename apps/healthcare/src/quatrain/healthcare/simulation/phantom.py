@@ -25,7 +25,7 @@ class Site:
     contrast: float
     scatter: float
     blur: float
-    # Standard deviation of the noise on a scale of 0 to 1, and the exponent of the look-up table.
+    # Standard deviation of the noise of a picture of 64 pixels on a scale of 0 to 1, and the exponent of the look-up table.
     noise: float
     gamma: float
     # Share of each side that the collimator blackens, at most.
@@ -41,7 +41,7 @@ SITES = {
     ),
     # Portable machine, no grid, supine patients who breathe less deeply and are older.
     "b": Site(
-        contrast=1.0, scatter=0.27, blur=0.8, noise=0.02, gamma=0.85, collimation=0.05, haze=0.085, age_years=(66, 12)
+        contrast=1.0, scatter=0.30, blur=0.8, noise=0.02, gamma=0.85, collimation=0.05, haze=0.095, age_years=(66, 12)
     ),
 }
 
@@ -145,7 +145,8 @@ def _expose(chests: Chests, machine: Site, rng: np.random.Generator) -> NDArray[
     shown = _blurred(shown, machine.blur * side / 64)
     shown = shown * (1 - machine.scatter) + machine.scatter * _blurred(shown, 10 * side / 64)
     shown = np.clip(shown, 0, 1) ** (machine.gamma * rng.normal(1, 0.06, (n, 1, 1)).astype(np.float32))
-    shown = shown + machine.noise * rng.standard_normal(shown.shape).astype(np.float32)
+    # The same noise is left at 64 pixels, whatever the size before a reduction to it.
+    shown = shown + machine.noise * side / 64 * rng.standard_normal(shown.shape).astype(np.float32)
     cut = (rng.uniform(0, machine.collimation, (n, 4)) * side).astype(int)
     for image, (top, bottom, left, right) in zip(shown, cut, strict=True):
         image[:top], image[side - bottom :], image[:, :left], image[:, side - right :] = 0, 0, 0, 0

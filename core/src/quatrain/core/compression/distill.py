@@ -24,6 +24,7 @@ class Distill:
     "kd" is the divergence of softened probabilities, "dist" the correlation of relations, which a
     much stronger teacher suits better; "feature" is "kd" with `hints`, pairs of a student's layer and
     the teacher's whose output it shall give. The teacher is a module built as the student was, of any width.
+    It sees rows as they are: where the student's are augmented, name layers after the pooling.
     """
 
     teacher: nn.Module

@@ -25,7 +25,7 @@ class Site:
     contrast: float
     scatter: float
     blur: float
-    # Standard deviation of the noise of a picture of 64 pixels on a scale of 0 to 1, and the exponent of the look-up table.
+    # Standard deviation of the noise in a picture of 64 pixels, on a scale of 0 to 1; exponent of the look-up table.
     noise: float
     gamma: float
     # Share of each side that the collimator blackens, at most.

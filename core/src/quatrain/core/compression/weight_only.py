@@ -27,8 +27,9 @@ _PACKED = "MatMulNBits"
 class WeightOnly:
     """Store the weights of products with `least_values` numbers or more in `bits`, blocks of `block_size` together.
 
-    `activations` "int8" lets the CPU multiply in integers: faster, coarser, and blind to NaN, which the
-    guard then carries past it.
+    `activations` "int8" lets the CPU multiply in integers: coarser, and blind to NaN, which the guard
+    then carries past it. Eight bits beside float activations have no fast kernel on a CPU, where the
+    gate refuses them for their speed.
     """
 
     bits: Literal[4, 8] = 8

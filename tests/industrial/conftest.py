@@ -28,7 +28,7 @@ def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder of drawn boards in MVTec AD's layout."""
     folder = tmp_path_factory.mktemp("parts") / "boards"
-    write_parts(folder, seed=1, kind="pcb", n_train=24, n_good=12, n_bad=3, side_px=SIDE, contrast=0.5)
+    write_parts(folder, seed=1, kind="pcb", n_train=24, n_good=12, n_bad=3, side_px=SIDE, contrast=0.6)
     return folder
 
 
@@ -37,4 +37,8 @@ def trained(shared_home: Path, parts: Path, tmp_path_factory: pytest.TempPathFac
     """Return an inspector of the boards, 10 % of which may fail."""
     del shared_home
     out = tmp_path_factory.mktemp("bundles") / "boards"
-    return train(TrainConfig(data=str(parts), out=out, target_overkill=0.1, side_px=128, n_pasted=24, scorer="auto"))
+    return train(
+        TrainConfig(
+            data=str(parts), out=out, target_overkill=0.1, side_px=128, n_pasted=24, backbone="efficientnet_lite0"
+        )
+    )

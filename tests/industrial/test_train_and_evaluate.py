@@ -26,7 +26,7 @@ def test_drawn_defects_are_told_from_good_boards(trained: TrainResult, parts: Pa
     document = evaluate(EvaluateConfig(data=str(parts), bundle=str(trained.bundle.path), n_resamples=50))
     row = document["rows"][0]
     assert row["n"] == 12 + 18
-    assert row["metrics"]["image_auroc"] > 0.9
+    assert row["metrics"]["image_auroc"] > 0.8
     assert row["metrics"]["pixel_auroc"] > 0.9
     assert 0.5 < row["metrics"]["aupro_30"] <= 1
     assert {"overkill", "escape", "review_good", "image_auroc"} <= set(row["intervals"])

@@ -151,6 +151,14 @@ def score(
     raise typer.Exit(report.exit_code)
 
 
+@app.command()
+def dashboard(port: Annotated[int, typer.Option("--port", help="Port on 127.0.0.1.")] = 8501) -> None:
+    """Open the inspected parts and the threshold in a browser."""
+    from quatrain.core.dashboard.run import serve
+
+    raise typer.Exit(serve("industrial", port=port))
+
+
 @data_app.command("generate")
 def generate(
     path: Annotated[Path, typer.Argument(help="The folder to write.")],

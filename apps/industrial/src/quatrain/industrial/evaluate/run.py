@@ -18,6 +18,7 @@ from quatrain.core.images import read_image
 from quatrain.core.inference import load_model
 from quatrain.industrial.data.layouts import read_folder
 from quatrain.industrial.data.samples import Sample, mask_of, select
+from quatrain.industrial.evaluate.kept import Evaluated, keep
 from quatrain.industrial.metrics.intervals import bootstrap, clopper_pearson
 from quatrain.industrial.metrics.pixels import PixelTally
 from quatrain.industrial.metrics.ranking import auroc
@@ -65,6 +66,14 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     is_bad = np.array([sample.is_defective for sample in seen.samples], dtype=np.bool_)
     score = np.array([one.score for one in seen.found])
     row = _row(inspector.model.reference, seen, is_bad, score, config)
+    keep(
+        Evaluated(
+            data=folder.path.name,
+            kinds=tuple(str(sample.kind) for sample in seen.samples),
+            scores=tuple(score.tolist()),
+        ),
+        digest=inspector.model.digest,
+    )
     return {
         "app": "industrial",
         "task": TASK,

@@ -12,10 +12,10 @@ from torch.nn import functional
 from quatrain.industrial.models.extractor import Extractor
 from quatrain.industrial.models.scorers import Scorer
 
-# Standard deviation of the map's smoothing, in cells.
-_SIGMA_CELLS = 0.5
+# Standard deviation of the smoothing in cells: of what the score is read from, and more of what a person sees.
+_SCORE_SIGMA, _MAP_SIGMA = 0.5, 1.0
 # The score is the mean of the map's highest cells: this share of all, so that one noisy cell decides nothing.
-_TOP_SHARE = 0.01
+_TOP_SHARE = 0.015
 # The map that a person sees has so many points to a cell.
 MAP_ZOOM = 4
 
@@ -31,29 +31,29 @@ class Head(nn.Module):
         self.scorers = nn.ModuleList(scorers)
         self.centres = tuple(float(value) for value in centres)
         self.spreads = tuple(float(value) for value in spreads)
-        radius = max(1, math.ceil(3 * _SIGMA_CELLS))
-        weights = torch.exp(-(torch.arange(-radius, radius + 1).float() ** 2) / (2 * _SIGMA_CELLS**2))
-        line = weights / weights.sum()
-        self.register_buffer("kernel", (line[:, None] * line[None, :])[None, None])
-        self.radius = radius
+        self.register_buffer("score_kernel", _gaussian(_SCORE_SIGMA))
+        self.register_buffer("map_kernel", _gaussian(_MAP_SIGMA))
 
-    kernel: Tensor
+    score_kernel: Tensor
+    map_kernel: Tensor
 
     def cells(self, features: Tensor) -> Tensor:
-        """Return the smoothed map on the grid, (B, gh, gw)."""
+        """Return what the score is read from, on the grid, (B, gh, gw)."""
+        return _blurred(self._raw(features), self.score_kernel)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return score and map."""
+        raw = self._raw(features)
+        score = score_of(_blurred(raw, self.score_kernel))
+        smooth = _blurred(raw, self.map_kernel)[:, None]
+        return score, functional.interpolate(smooth, scale_factor=float(MAP_ZOOM), mode="bilinear")[:, 0]
+
+    def _raw(self, features: Tensor) -> Tensor:
         maps = [
             (scorer(features) - centre) / spread
             for scorer, centre, spread in zip(self.scorers, self.centres, self.spreads, strict=True)
         ]
-        mean = torch.stack(maps).mean(0)[:, None]  # (B, 1, gh, gw)
-        padded = functional.pad(mean, (self.radius,) * 4, mode="replicate")
-        return functional.conv2d(padded, self.kernel)[:, 0]
-
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Return score and map."""
-        cells = self.cells(features)
-        zoomed = functional.interpolate(cells[:, None], scale_factor=float(MAP_ZOOM), mode="bilinear")[:, 0]
-        return score_of(cells), zoomed
+        return torch.stack(maps).mean(0)
 
 
 class Inspector(nn.Module):
@@ -75,3 +75,15 @@ def score_of(cells: Tensor) -> Tensor:
     flat = cells.flatten(1)
     n_top = max(1, round(_TOP_SHARE * flat.shape[1]))
     return flat.topk(n_top, dim=1).values.mean(1)
+
+
+def _gaussian(sigma: float) -> Tensor:
+    radius = max(1, math.ceil(3 * sigma))
+    weights = torch.exp(-(torch.arange(-radius, radius + 1).float() ** 2) / (2 * sigma**2))
+    line = weights / weights.sum()
+    return (line[:, None] * line[None, :])[None, None]
+
+
+def _blurred(cells: Tensor, kernel: Tensor) -> Tensor:
+    padded = functional.pad(cells[:, None], (kernel.shape[-1] // 2,) * 4, mode="replicate")
+    return functional.conv2d(padded, kernel)[:, 0]

@@ -28,6 +28,7 @@ _OUTPUT_VERSION = 1
 
 _VERDICT_FIELDS: list[pa.Field[Any]] = [
     pa.field("file", pa.string()),
+    pa.field("folder", pa.string()),
     pa.field("sha256", pa.string()),
     pa.field("model", pa.string()),
     pa.field("model_sha256", pa.string()),
@@ -108,6 +109,7 @@ class _Process:
         rule, model = self._inspector.rule, self._inspector.model
         verdict = {
             "file": path.name,
+            "folder": str(path.parent),
             "sha256": digest,
             "model": model.manifest.name,
             "model_sha256": model.digest,

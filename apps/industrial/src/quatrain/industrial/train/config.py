@@ -23,7 +23,7 @@ class TrainConfig(Config):
     seed: int = Field(default=0, ge=0)
     # The share of good parts that may fail.
     target_overkill: float = Field(default=0.02, gt=0, lt=0.5)
-    backbone: str = "efficientnet_lite0"
+    backbone: str = "efficientnet_lite2"
     # Parts are resized to about this side squared, in their own proportions.
     side_px: int = Field(default=256, ge=64, le=2048)
     # One scorer by name; "auto" chooses among all.

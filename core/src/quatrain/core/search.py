@@ -77,15 +77,20 @@ def search(
             while (n_left := n_trials - _n_ended(study)) > 0:
                 _LOG.info("search %s: %d of %d trials to go", name, n_left, n_trials)
                 study.optimize(objective, n_trials=1, catch=(UserError, ValueError))
-                _save(_report(optuna, study, is_finished=False), folder)
+                _write(_report(optuna, study, is_finished=False), folder)
             report = _report(optuna, study, is_finished=True)
             if report is None:
                 raise UserError(f"none of the {n_trials} trials in {folder} gave a value; see their reasons in the log")
-            _save(report, folder)
-            plot(report, folder / _PLOT)
+            save(report, folder)
             return report
     except Timeout as error:
         raise LockedError(f"another process searches in {folder}; wait for it, or choose another folder") from error
+
+
+def save(report: SearchReport, folder: Path) -> None:
+    """Write search.json and search.png into the folder."""
+    _write(report, folder)
+    plot(report, folder / _PLOT)
 
 
 def plot(report: SearchReport, path: Path) -> None:
@@ -189,7 +194,7 @@ def _importances(optuna: Any, study: Study) -> dict[str, float]:
     return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
 
 
-def _save(report: SearchReport | None, folder: Path) -> None:
+def _write(report: SearchReport | None, folder: Path) -> None:
     if report is None:
         return
     part = folder / f"{_REPORT}.part"

@@ -50,6 +50,9 @@ def train(
     columns: Columns = None,
     out: Out = None,
     promote: Promote = None,
+    search: Annotated[
+        int | None, typer.Option("--search", min=1, help="Trials of other tree settings first; resumed if cut short.")
+    ] = None,
     seed: Seed = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -64,7 +67,7 @@ def train(
     from quatrain.fintech.train.run import train as run_training
 
     choice = None if promote is None else "yes" if promote else "no"
-    flags = {"data": data, "columns": columns, "out": out, "promote": choice, "seed": seed}
+    flags = {"data": data, "columns": columns, "out": out, "promote": choice, "search": search, "seed": seed}
     result = run_training(
         load(TrainConfig, section="fintech.train", file=config, overrides=overrides or (), flags=flags)
     )

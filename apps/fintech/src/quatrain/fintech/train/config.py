@@ -42,6 +42,8 @@ class TrainConfig(Config):
     # What to do about columns that seem to say what nobody knew yet.
     leaks: Literal["refuse", "warn"] = "refuse"
     recipe: RecipeSettings = RecipeSettings()
+    # Trials of other tree settings before the recipe is chosen; needs quatrain-core[search].
+    search: int = Field(default=0, ge=0)
     # Cards a day that Card Precision looks at.
     cards_per_day: int = Field(default=100, ge=1)
     n_resamples: int = Field(default=500, ge=10)

@@ -17,6 +17,7 @@ from quatrain.fintech.evaluate.leaks import Leak
 from quatrain.fintech.evaluate.protocol import Protocol, Row
 from quatrain.fintech.models.baselines import BASELINES
 from quatrain.fintech.models.recipe import choose
+from quatrain.fintech.models.recipe_settings import RecipeSettings
 from quatrain.fintech.train.champion import Champion, make_champion
 from quatrain.fintech.train.config import TrainConfig
 from quatrain.fintech.train.material import Material, prepare
@@ -70,7 +71,7 @@ def train(config: TrainConfig) -> TrainResult:
         material = prepare(config)
         recipe = choose(
             material.folds,
-            config.recipe,
+            _settings(config, material, run),
             seed=config.seed,
             names=material.names,
             on_look=lambda part, step, ap: run.log(step=step, **{f"{_PANELS.get(part, _BY_ROUNDS)}/{part}": ap}),
@@ -85,6 +86,18 @@ def train(config: TrainConfig) -> TrainResult:
         version = None if config.out else publish(bundle, promote=config.promote)
         run.finish(metrics=rows[0].metrics, bundle=bundle.digest)
         return TrainResult(bundle=bundle, version=version, rows=tuple(rows), run_id=run.id, leaks=material.leaks)
+
+
+def _settings(config: TrainConfig, material: Material, run: Run) -> RecipeSettings:
+    """Return what the recipe is chosen from; what was searched lies beside the run's history."""
+    if not config.search:
+        return config.recipe
+    from quatrain.core import search
+    from quatrain.fintech.train.searched import searched
+
+    found, report = searched(config, material)
+    search.save(report, run.folder)
+    return found
 
 
 def _rows(

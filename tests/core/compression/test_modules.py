@@ -12,19 +12,21 @@ import torch
 from tests.core.compression.conftest import Digits, Run, SmallCnn, WithSoftmax
 from torch import nn
 
+from quatrain.core.bundle.manifest import TensorSpec
 from quatrain.core.bundle.open import Bundle
+from quatrain.core.compression.artifact import Artifact
 from quatrain.core.compression.distill import Distill
 from quatrain.core.compression.gate import Gate
 from quatrain.core.compression.kernels import cost_of
 from quatrain.core.compression.measures import Evaluate
-from quatrain.core.compression.modules import weights_of, with_weights
+from quatrain.core.compression.modules import exported, weights_of, with_weights
 from quatrain.core.compression.plan import CompressionResult, compress
 from quatrain.core.compression.prune import Prune
 from quatrain.core.compression.quantize import Int8
 from quatrain.core.compression.retraining import TrainingRows, dist_loss, kd_loss, label_loss
 from quatrain.core.errors import UserError
 from quatrain.core.export import check_parity
-from quatrain.core.inference import load_model
+from quatrain.core.inference import load_model, open_session
 from quatrain.core.training.config import FitConfig
 
 KEEP = ("classifier.head",)
@@ -178,6 +180,19 @@ def test_the_layer_that_is_missed_most_keeps_most(run: Run, module: nn.Module, t
     assert weights.notes[1] == ("widths by sensitivity: classifier.features.3 32 to 6, classifier.features.0 16 to 16")
     assert weights.measured is not None
     assert weights.measured.macs == 9216 + 6 * 2464
+
+
+def test_sizes_that_a_bundle_leaves_open_stay_open() -> None:
+    """A step that exports its module again does not freeze height and width at the golden rows'."""
+    module = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    inputs = (TensorSpec(name="x", dtype="float32", shape=("batch", 1, "height", "width")),)
+    outputs = (TensorSpec(name="y", dtype="float32", shape=("batch", 2)),)
+    rows = {"x": np.random.default_rng(0).normal(size=(4, 1, 8, 8)).astype(np.float32)}
+    artifact = exported(Artifact(b"", inputs, outputs, rows), module, notes=())
+    larger = np.random.default_rng(1).normal(size=(3, 1, 11, 17)).astype(np.float32)
+    with torch.no_grad():
+        expected = module(torch.from_numpy(larger)).numpy()
+    np.testing.assert_allclose(open_session(artifact.onnx).run(None, {"x": larger})[0], expected, atol=1e-5)
 
 
 def test_steps_on_modules_need_one(run: Run, training: TrainingRows) -> None:

@@ -13,7 +13,7 @@ from quatrain.core.compression.artifact import Artifact
 from quatrain.core.compression.gate import RefusedError
 from quatrain.core.compression.measures import Array, Arrays
 from quatrain.core.errors import UserError
-from quatrain.core.export import check_parity, torch_model
+from quatrain.core.export import check_parity, dynamic_sizes, torch_model
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,7 +46,12 @@ def exported(before: Artifact, module: nn.Module, *, notes: tuple[str, ...]) -> 
     module = module.cpu().eval()
     names = [spec.name for spec in before.outputs]
     rows = {name: np.ascontiguousarray(np.repeat(array, 2, axis=0)[:8]) for name, array in before.rows.items()}
-    onnx = torch_model(module, {name: torch.from_numpy(array) for name, array in rows.items()}, output_names=names)
+    onnx = torch_model(
+        module,
+        {name: torch.from_numpy(array) for name, array in rows.items()},
+        output_names=names,
+        dynamic=dynamic_sizes(before.inputs),
+    )
     check_parity(onnx, before.rows, _answers(module, before.rows, names))
     return replace(before, onnx=onnx, module=module, notes=notes)
 

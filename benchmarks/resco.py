@@ -61,9 +61,11 @@ def scenario(nets: Path, name: str) -> Scenario:
     return replace(found, options=(*found.options, ("time-to-teleport", "-1")))
 
 
-def measure(base: Job, seeds: Sequence[int], pool: Pool, *, n_gate: int) -> tuple[str, dict[str, list[Result]]]:
+def measure(
+    base: Job, seeds: Sequence[int], pool: Pool, *, n_gate: int, n_signals: int
+) -> tuple[str, dict[str, list[Result]]]:
     """Return what ships, and every controller's runs over the seeds; the shipped one's under "quatrain"."""
-    choice = choose(base, pool, seeds=gate_seeds(seeds, n_gate)).controller
+    choice = choose(base, pool, seeds=gate_seeds(seeds, n_gate), n_signals=n_signals).controller
     names = list(dict.fromkeys([*CLASSICS, choice]))
     jobs = [replace(base, controller=name, seed=seed, is_checked=True) for name in names for seed in seeds]
     runs = pool.run(jobs)
@@ -87,7 +89,7 @@ def protocol(
         base = Job(scenario=source, controller=INCUMBENT, seed=0, intergreen=intergreen)
         models = signal_models(source.read_network(), intergreen=intergreen)
         times = sorted({float(s) for m in models.values() for s in m.intergreen_s[m.conflicts]})
-        choice, runs = measure(base, seeds, pool, n_gate=n_gate)
+        choice, runs = measure(base, seeds, pool, n_gate=n_gate, n_signals=len(models))
         found[name] = {each: delay(runs[each]) for each in runs}
         best = min(found[name][each] for each in CLASSICS)
         broken = sum(sum(run.violations.values()) for run in runs["quatrain"]) if choice not in CLASSICS else 0

@@ -7,6 +7,7 @@ import pytest
 
 from quatrain.smart_city.models.queues import Layout, Plan, Traffic, Weights, best_plan, try_plan
 
+# How a real signal's changes look in the model is tested with the controllers.
 HOLDS = np.array([0, 2, 5, 10, 20], dtype=np.int64)
 
 

@@ -80,7 +80,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     with Pool(config.workers) as pool:
         choice = None
         if SHIPPED in config.controllers:
-            choice = choose(base, pool, seeds=gate_seeds(config.seeds, config.n_gate_seeds))
+            choice = choose(base, pool, seeds=gate_seeds(config.seeds, config.n_gate_seeds), n_signals=len(models))
         runs = _measure(base, config, choice, pool)
     document = {
         "app": "smart-city",

@@ -12,7 +12,7 @@ from quatrain.smart_city.simulation.result import Job, Result
 
 INCUMBENT = "fixed"
 # From the most ambitious to the safest; the last needs no proof.
-LADDER = ("rolling", "demand", "actuated", INCUMBENT)
+LADDER = ("rolling", "rolling-alone", "demand", "actuated", INCUMBENT)
 # Both sides together: the upper bound alone is passed by chance once in twenty times.
 _CONFIDENCE = 0.90
 # Walkers may wait longer than under the city's plan by this share, or these seconds, at the most.
@@ -62,20 +62,23 @@ def gate_seeds(seeds: Sequence[int], n: int) -> tuple[int, ...]:
     return tuple(found)
 
 
-def choose(job: Job, pool: Pool, *, seeds: Sequence[int], scales: Sequence[float] = (1.0,)) -> Choice:
+def choose(
+    job: Job, pool: Pool, *, seeds: Sequence[int], scales: Sequence[float] = (1.0,), n_signals: int = 2
+) -> Choice:
     """Return the rung of the ladder that ships: of those not worse than the incumbent, the one of least delay.
 
     `job` says scenario, intergreens and settings; its controller and seed are replaced. A rung is
     "not worse" where the upper end of its paired interval over seeds and demand levels is at most
-    zero, and walkers do not wait clearly longer.
+    zero, and walkers do not wait clearly longer. A lone signal has no neighbours to tell.
     """
+    ladder = [name for name in LADDER if n_signals > 1 or name != "rolling-alone"]
     cells = [(seed, scale) for scale in scales for seed in seeds]
     jobs = [
-        replace(job, controller=name, seed=seed, scale=job.scale * scale) for name in LADDER for seed, scale in cells
+        replace(job, controller=name, seed=seed, scale=job.scale * scale) for name in ladder for seed, scale in cells
     ]
     results = pool.run(jobs)
-    runs = {name: results[i * len(cells) : (i + 1) * len(cells)] for i, name in enumerate(LADDER)}
-    verdicts = tuple(judge(name, runs[name], runs[INCUMBENT]) for name in LADDER if name != INCUMBENT)
+    runs = {name: results[i * len(cells) : (i + 1) * len(cells)] for i, name in enumerate(ladder)}
+    verdicts = tuple(judge(name, runs[name], runs[INCUMBENT]) for name in ladder if name != INCUMBENT)
     passing = [verdict for verdict in verdicts if verdict.passes]
     best = min(passing, key=lambda verdict: verdict.delay_s, default=None)
     return Choice(controller=INCUMBENT if best is None else best.controller, seeds=tuple(seeds), verdicts=verdicts)

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 # Run by SUMO itself, from programme rows.
 NATIVE = ("fixed", "actuated", "delay_based", "webster", "plan")
 # Run through the shield.
-SHIELDED = ("sotl", "max-pressure", "cyclic-max-pressure", "demand", "rolling")
-# The ladder: whichever of rolling, demand, actuated and fixed the shadow gate lets through.
+SHIELDED = ("sotl", "max-pressure", "cyclic-max-pressure", "demand", "rolling", "rolling-alone")
+# The same optimisation with messages between neighbours and without.
+ROLLING = ("rolling", "rolling-alone")
+# The ladder: whichever rung the shadow gate lets through.
 SHIPPED = "quatrain"
 CONTROLLERS = (*NATIVE[:-1], *SHIELDED, SHIPPED)
 
@@ -61,8 +63,9 @@ def make_controllers(job: Job, models: dict[str, SignalModel], detections: Detec
 
     Raises UsageError for a name that is not a controller through the shield.
     """
-    if job.controller == "rolling":
-        return dict(make_rolling(models, detections, job.settings))
+    if job.controller in ROLLING:
+        has_messages = job.controller == "rolling"
+        return dict(make_rolling(models, detections, job.settings, has_messages=has_messages))
     simple: dict[str, Callable[[SignalModel, Detections, ControlSettings], Controller]] = {
         "sotl": SelfOrganising,
         "max-pressure": MaxPressure,

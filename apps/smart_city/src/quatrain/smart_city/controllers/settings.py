@@ -25,3 +25,5 @@ class ControlSettings(Config):
     # The window of the demand competition, and how much more another stage must serve in it.
     demand_window_s: float = Field(default=15.0, gt=0)
     demand_margin: float = Field(default=0.1, ge=0)
+    # Share of vehicles that detectors never see, for trials of how control stands faults; 1: all detectors failed.
+    missed_share: float = Field(default=0.0, ge=0, le=1)

@@ -33,7 +33,7 @@ class Shield:
         self.model = model
         self.stage = stage
         self.state = model.stages[stage].state
-        self._overdue: int | None = None
+        self._whole_since = now
         self._target = stage
         self._change: _Change | None = None
         green = model.stages[stage].green
@@ -66,9 +66,8 @@ class Shield:
         return self._change is None and now >= self._free_at
 
     def green_s(self, now: float) -> float:
-        """Return for how long the last link of the stage to start has been green."""
-        green = self.model.stages[self.stage].green
-        return now - max((self._green_since[link] for link in green), default=now)
+        """Return for how long the stage has been shown whole."""
+        return now - self._whole_since
 
     def red_s(self, link: int, now: float) -> float:
         """Return for how long `link` has not been green; 0 where it is, or where no stage serves it."""
@@ -137,6 +136,7 @@ class Shield:
                 self._turned_green(j, change.starts_at[j])
             for i, at in change.ends_at.items():
                 self._turned_dark(i, at)
+            self._whole_since = max(change.starts_at.values(), default=change.done_at)
             self._change, self.stage, self.state = None, self._target, after.state
             started = [self._green_since[j] + self._least[j] for j in after.green - before.green]
             self._free_at = max([now, *started])

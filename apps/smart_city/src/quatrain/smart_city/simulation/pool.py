@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from quatrain.core.errors import UserError
+from quatrain.smart_city.controllers.registry import ROLLING
 from quatrain.smart_city.models.queues import warm_up
 from quatrain.smart_city.simulation.result import Job, Result
 from quatrain.smart_city.simulation.run import simulate
@@ -37,7 +38,7 @@ class Pool:
 
     def results(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Result]]:
         """Yield each job's place and result, as they come."""
-        if any(job.controller == "rolling" for job in jobs):
+        if any(job.controller in ROLLING for job in jobs):
             # Compiled once here, so that the workers find it made.
             warm_up()
         futures: dict[Future[Result], int] = {self._executor.submit(simulate, job): i for i, job in enumerate(jobs)}

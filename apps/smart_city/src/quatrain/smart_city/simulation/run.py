@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from quatrain.core.errors import BadDataError, UserError
+from quatrain.smart_city.controllers.clock import ByTheClock
 from quatrain.smart_city.controllers.registry import Controller, is_native, make_controllers, plans_for
 from quatrain.smart_city.data.network import Network
 from quatrain.smart_city.features import Detections
@@ -20,6 +21,9 @@ from quatrain.smart_city.signals.model import SignalModel, signal_models
 from quatrain.smart_city.signals.shield import Shield
 from quatrain.smart_city.simulation import sumo as door
 from quatrain.smart_city.simulation.result import Job, Result
+
+# Detectors that saw nobody for this long are not believed: the signal goes by the city's clock until they do.
+_SILENT_S = 60.0
 
 
 def simulate(job: Job) -> Result:
@@ -75,7 +79,7 @@ def _run(sumo: Any, job: Job, network: Network, models: dict[str, SignalModel], 
     try:
         present = set(sumo.trafficlight.getIDList())
         models = {tls: model for tls, model in models.items() if tls in present}
-        loop = None if is_native(job.controller) else Loop(sumo, job, models)
+        loop = None if is_native(job.controller) else Loop(sumo, job, network, models)
         checkers = {tls: Checker(model) for tls, model in models.items()} if job.is_checked else {}
         counter = Detections(sumo, models, detection_m=job.settings.detection_m) if job.is_counted else None
         last = _steps(sumo, job, loop, checkers, counter)
@@ -153,13 +157,17 @@ def _flags(job: Job, network: Network, folder: Path) -> list[str]:
 class Loop:
     """Controls every modelled signal of a running simulation, each through its own shield."""
 
-    def __init__(self, sumo: Any, job: Job, models: dict[str, SignalModel]) -> None:
+    def __init__(self, sumo: Any, job: Job, network: Network, models: dict[str, SignalModel]) -> None:
         self._lights = sumo.trafficlight
         self._models = models
-        self.detections = Detections(sumo, models, detection_m=job.settings.detection_m)
+        self.detections = Detections(
+            sumo, models, detection_m=job.settings.detection_m, missed_share=job.settings.missed_share
+        )
+        self._rescue = {tls: ByTheClock(programmes) for tls, programmes in network.programmes.items()}
         self.shields: dict[str, Shield] = {}
         self._shown: dict[str, str] = {}
         self._waiting = dict(models)
+        self._began_s = job.scenario.begin_s
         self._controllers: dict[str, Controller] = make_controllers(job, models, self.detections)
 
     def step(self, now: float) -> None:
@@ -170,6 +178,8 @@ class Loop:
             wish = shield.stage
             if shield.is_ready(now):
                 wish = self._controllers[tls].choose(shield, now)
+                if now - self.detections.last_seen.get(tls, self._began_s) > _SILENT_S:
+                    wish = self._rescue[tls].choose(shield, now)
             state = shield.step(now, wish)
             if state != self._shown[tls]:
                 self._lights.setRedYellowGreenState(tls, state)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from quatrain.core.cli.benchmark import Backends, Batches, Seconds, Threads
+from quatrain.core.cli import benchmark
 from quatrain.core.cli.options import (
     BundlePath,
     Columns,
@@ -219,25 +219,7 @@ def score(
     raise typer.Exit(report.exit_code)
 
 
-@app.command()
-def benchmark(
-    *,
-    bundle: BundlePath = None,
-    backend: Backends = None,
-    batch: Batches = None,
-    threads: Threads = None,
-    seconds: Seconds = 1.0,
-    out: Out = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:
-    """Time the sealed fraud model on every backend that gives its golden outputs."""
-    _start(quiet=quiet, verbose=verbose)
-    from quatrain.core.cli.benchmark import run
-
-    model = bundle or "fintech/fraud@prod"
-    run(model, backend=backend, batch=batch, threads=threads, seconds=seconds, out=out, json=json)
+app.command("benchmark")(benchmark.of_model("fintech/fraud@prod"))
 
 
 @app.command()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from quatrain.core.cli.options import Json, Out, Quiet, Verbose, print_json, verbosity
+from quatrain.core.cli.options import BundlePath, Json, Out, Quiet, Verbose, print_json, verbosity
 
 if TYPE_CHECKING:
     from quatrain.core.benchmarking.run import Benchmark
@@ -43,6 +44,30 @@ def benchmark(
     run(model, backend=backend, batch=batch, threads=threads, seconds=seconds, out=out, json=json)
 
 
+def of_model(model: str) -> Callable[..., None]:
+    """Return an app's `benchmark` command, which times its own model unless --bundle names another."""
+
+    def benchmark(
+        *,
+        bundle: BundlePath = None,
+        backend: Backends = None,
+        batch: Batches = None,
+        threads: Threads = None,
+        seconds: Seconds = 1.0,
+        out: Out = None,
+        json: Json = False,
+        quiet: Quiet = False,
+        verbose: Verbose = False,
+    ) -> None:
+        """Time the app's sealed model on every backend that gives its golden outputs."""
+        from quatrain.core import logs
+
+        logs.configure(verbosity=verbosity(quiet=quiet, verbose=verbose))
+        run(bundle or model, backend=backend, batch=batch, threads=threads, seconds=seconds, out=out, json=json)
+
+    return benchmark
+
+
 def run(
     model: str,
     *,
@@ -53,7 +78,7 @@ def run(
     out: Path | None,
     json: bool,
 ) -> None:
-    """Measure, write benchmark.json and roofline.png, and print what came; every app's `benchmark` calls it."""
+    """Measure, write benchmark.json and roofline.png, and print what came."""
     from quatrain.core.backends.buckets import BUCKETS
     from quatrain.core.benchmarking.run import benchmark as measure
     from quatrain.core.benchmarking.run import save

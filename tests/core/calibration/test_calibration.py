@@ -118,3 +118,41 @@ def test_priors_of_a_new_place_are_found_without_labels() -> None:
     assert new[1] == pytest.approx(0.2, abs=0.015)
     assert expected_calibration_error(y, shifted(p, known=known, new=new)[:, 1]) < 0.012
     assert expected_calibration_error(y, p[:, 1]) > 0.05
+
+
+# MAPIE expects every class in what it calibrates on; here each is looked at alone.
+@pytest.mark.filterwarnings("ignore:WARNING. your conformalization dataset")
+def test_floors_are_mapies_quantiles_class_by_class() -> None:
+    """MAPIE's LAC on the cases of one class gives 1 - floor: the same order statistic."""
+    from mapie.classification import SplitConformalClassifier
+    from sklearn.base import BaseEstimator, ClassifierMixin
+
+    class Given(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sklearn has no types
+        """Probabilities that come as the features."""
+
+        classes_ = np.array([0, 1])
+        is_fitted_ = True
+
+        def fit(self, x: np.ndarray, y: np.ndarray) -> Given:
+            """Learn nothing."""
+            del x, y
+            return self
+
+        def predict_proba(self, x: np.ndarray) -> np.ndarray:
+            """Return the features."""
+            return x
+
+        def predict(self, x: np.ndarray) -> np.ndarray:
+            """Return the likelier class."""
+            return np.asarray(x.argmax(1))
+
+    rng = np.random.default_rng(5)
+    y = rng.integers(0, 2, 140)
+    positive = sigmoid(rng.normal(2 * y - 1, 1.5))
+    p = np.stack([1 - positive, positive], 1)
+    floors = fit_class_thresholds(p, y, level=0.9).floors
+    for k in (0, 1):
+        theirs = SplitConformalClassifier(Given(), confidence_level=0.9, conformity_score="lac", prefit=True)
+        theirs.conformalize(p[y == k], y[y == k])
+        _, sets = theirs.predict_set(p)
+        np.testing.assert_array_equal(sets[:, k, 0], p[:, k] >= floors[k] - 1e-12)

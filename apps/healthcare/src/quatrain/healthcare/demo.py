@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _SEED = 7
 _SIDE = 48
-_SIZES = {"n_train": 1200, "n_val": 400, "n_test": 850, "side": _SIDE}
+_SIZES = {"n_train": 1200, "n_val": 400, "n_test": 1400, "side": _SIDE}
 _MODEL = "healthcare/chest-phantoms"
 # New images of the night, of both sites, and what hands and machines do to some of them.
 _N_NEW = 12

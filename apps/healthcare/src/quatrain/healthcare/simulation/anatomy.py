@@ -13,7 +13,7 @@ Bools = NDArray[np.bool_]
 FINDINGS = ("nodule", "effusion", "opacity", "pneumothorax")
 NODULE, EFFUSION, OPACITY, PNEUMOTHORAX = range(4)
 _N_RIBS = 9
-_CONGESTION = 6.0
+_CONGESTION = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)

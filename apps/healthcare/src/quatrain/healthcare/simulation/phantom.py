@@ -41,7 +41,7 @@ SITES = {
     ),
     # Portable machine, no grid, supine patients who breathe less deeply and are older.
     "b": Site(
-        contrast=1.0, scatter=0.30, blur=0.8, noise=0.02, gamma=0.85, collimation=0.05, haze=0.095, age_years=(66, 12)
+        contrast=1.0, scatter=0.27, blur=0.8, noise=0.02, gamma=0.85, collimation=0.05, haze=0.08, age_years=(66, 12)
     ),
 }
 

@@ -77,10 +77,17 @@ def tuned(
 
 
 def seconds_per_call(
-    calls: Mapping[str, Callable[[], object]], *, rounds: int = ROUNDS, clock: Callable[[], float] = time.perf_counter
+    calls: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int = ROUNDS,
+    clock: Callable[[], float] = time.perf_counter,
+    least_seconds: float = _LEAST_SECONDS,
 ) -> dict[str, list[float]]:
-    """Return the seconds of each call, one figure a round, the calls taking turns."""
-    repeats = {name: _repeats(call, clock) for name, call in calls.items()}
+    """Return the seconds of each call, one figure a round, the calls taking turns.
+
+    Short calls are repeated until a figure takes `least_seconds`.
+    """
+    repeats = {name: _repeats(call, clock, least_seconds) for name, call in calls.items()}
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
@@ -170,7 +177,7 @@ def _fastest(best: Mapping[str, float], taken: Mapping[str, Sequence[float]]) ->
     return name if is_clear else DEFAULT
 
 
-def _repeats(call: Callable[[], object], clock: Callable[[], float]) -> int:
+def _repeats(call: Callable[[], object], clock: Callable[[], float], least_seconds: float) -> int:
     for _ in range(2):
         call()
     start = time.perf_counter()
@@ -180,4 +187,4 @@ def _repeats(call: Callable[[], object], clock: Callable[[], float]) -> int:
     start = clock()
     for _ in range(3):
         call()
-    return max(1, math.ceil(_LEAST_SECONDS / max((clock() - start) / 3, 1e-7)))
+    return max(1, math.ceil(least_seconds / max((clock() - start) / 3, 1e-7)))

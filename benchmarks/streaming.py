@@ -50,8 +50,12 @@ class Found:
 
 def main() -> None:
     """Stream both kinds, print, and exit as the claims say."""
-    options = parser(__doc__).parse_args()
-    n_images, n_rows = (QUICK_IMAGES, QUICK_ROWS) if options.quick else (N_IMAGES, N_ROWS)
+    arguments = parser(__doc__)
+    arguments.add_argument("--images", type=int, help=f"Default: {N_IMAGES}, with --quick {QUICK_IMAGES}.")
+    arguments.add_argument("--rows", type=int, help=f"Default: {N_ROWS}, with --quick {QUICK_ROWS}.")
+    options = arguments.parse_args()
+    n_images = options.images or (QUICK_IMAGES if options.quick else N_IMAGES)
+    n_rows = options.rows or (QUICK_ROWS if options.quick else N_ROWS)
     with tempfile.TemporaryDirectory() as home:
         os.environ |= {"QUATRAIN_CORE__HOME": home, "QUATRAIN_CORE__CACHE": f"{home}/cache"}
         found = [images(cnn(Path(home) / "cnn"), n_images), rows(perceptron(Path(home) / "mlp"), n_rows)]

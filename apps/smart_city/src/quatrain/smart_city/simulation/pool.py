@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -28,7 +29,8 @@ class Pool:
 
     def __init__(self, workers: int | None = None) -> None:
         context = multiprocessing.get_context("spawn")
-        self._executor = ProcessPoolExecutor(workers or default_workers(), mp_context=context)
+        n_workers = workers or default_workers()
+        self._executor = ProcessPoolExecutor(n_workers, mp_context=context, initializer=_end_with_parent)
 
     def __enter__(self) -> Pool:
         return self
@@ -58,3 +60,15 @@ class Pool:
                 found[index] = result
                 progress.advance(task)
         return [found[index] for index in range(len(jobs))]
+
+
+def _end_with_parent() -> None:
+    """End this worker when the process that started it is gone: killed, it could not say so."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: multiprocessing.process.BaseProcess) -> None:
+    parent.join()
+    os._exit(1)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _COLOUR = 3
+_GREY_AXES = 2
 _MAX_8_BITS = 255
 
 
@@ -28,8 +29,11 @@ def fit_square(pixels: NDArray[Any], side: int) -> NDArray[np.uint8]:
         square = (square - low) * (_MAX_8_BITS / (high - low)) if high > low else np.zeros_like(square)
     if edge != side:
         weights = area_weights(edge, side)
-        square = np.einsum("ij,jk...->ik...", weights, square)
-        square = np.einsum("ij,kj...->ki...", weights, square)
+        # Products of matrices, channel by channel: einsum would not ask BLAS.
+        is_grey = square.ndim == _GREY_AXES
+        planes = [square] if is_grey else list(np.moveaxis(square, 2, 0))
+        reduced = [weights @ np.ascontiguousarray(plane) @ weights.T for plane in planes]
+        square = reduced[0] if is_grey else np.stack(reduced, axis=2)  # (side, side) or (side, side, 3)
     return np.clip(np.rint(square), 0, _MAX_8_BITS).astype(np.uint8)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +120,13 @@ def spots(seed: int, n: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     rng.integers(0, 2, n)
     return rng.uniform(0.25, 0.75, (2, n, 1, 1))[:, :, 0, 0].T
+
+
+def test_what_scores_at_night_imports_nothing_that_trains() -> None:
+    """Scoring, data and features start without torch, scikit-learn, pandas or streamlit."""
+    modules = ("score.run", "data.named", "features", "dicom", "checks", "decision", "explain", "cli")
+    lines = [f"import quatrain.healthcare.{name}" for name in modules]
+    heavy = ("torch", "sklearn", "pandas", "matplotlib", "streamlit", "scipy")
+    code = "; ".join([*lines, "import sys", f"print([name for name in {heavy} if name in sys.modules])"])
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"

@@ -184,6 +184,13 @@ def test_with_all_detectors_failed_the_city_s_clock_goes_on(junction: Path, pool
     assert not failed.violations
 
 
+def test_detectors_that_see_are_believed(junction: Path, pool: Pool) -> None:
+    """A rule that reads lanes only is not taken for blind: it does otherwise than with failed detectors."""
+    job = Job(scenario=read_scenario(junction), controller="max-pressure", seed=1)
+    sees, failed = pool.run([job, replace(job, settings=ControlSettings(missed_share=1.0))])
+    assert sees.metrics["delay_s"] < failed.metrics["delay_s"]
+
+
 def test_the_model_knows_each_change_as_the_shield_makes_it(crossing_model: SignalModel) -> None:
     """When each link ends and starts after a change begins, for every pair of stages, walkers included."""
     street = Street([])

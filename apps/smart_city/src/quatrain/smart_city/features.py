@@ -22,6 +22,8 @@ CAR_SPACE_M = 7.5
 # Vehicles choose lanes on the way: which link they head for is asked again this often.
 _ASK_AGAIN_S = 3.0
 _NEAR_M = 40.0
+# Detectors that saw nobody for this long are not believed.
+_SILENT_S = 60.0
 # Resolution of the share of vehicles that are missed.
 _PARTS = 10_000
 # Traffic that is faster than this on average leaves room behind it as fast as it comes.
@@ -61,7 +63,7 @@ class Detections:
         self._range_m = detection_m
         self._missed = int(missed_share * _PARTS)
         # signal -> when its detectors last saw anyone.
-        self.last_seen: dict[str, float] = {}
+        self._last_seen: dict[str, float] = {}
         self._tracks: dict[str, _Track | None] = {}
         self._read_at: float | None = None
         self._seen: dict[str, list[Seen]] = {}
@@ -78,6 +80,13 @@ class Detections:
             self._read(now)
             self._read_at = now
         return self._seen.get(tls, [])
+
+    def is_silent(self, tls: str, now: float) -> bool:
+        """Return whether a signal's detectors have seen nobody for a minute."""
+        since = self._last_seen.setdefault(tls, now)
+        if now - since > _SILENT_S:
+            self.of(tls, now)
+        return now - self._last_seen[tls] > _SILENT_S
 
     def then(self, vehicle: str) -> tuple[str, int, float] | None:
         """Return the signal after the next one on a vehicle's way, its link, and the metres between the two."""
@@ -108,7 +117,7 @@ class Detections:
             self._counted = {vehicle: tls for vehicle, tls in self._counted.items() if vehicle in there}
         for tls, each in seen.items():
             each.sort(key=_distance)
-            self.last_seen[tls] = now
+            self._last_seen[tls] = now
         self._seen = seen
 
     def _track(self, vehicle: str, driven: float, now: float) -> _Track | None:

@@ -21,7 +21,7 @@ class ControlSettings(Config):
     # What slowing to a stand and speeding up again costs a vehicle, in seconds.
     stop_s: float = Field(default=4.0, ge=0, lt=60)
     # Shortest green of max-pressure, in seconds.
-    pressure_step_s: float = Field(default=10.0, gt=0)
+    pressure_step_s: float = Field(default=5.0, gt=0)
     # The window of the demand competition, and how much more another stage must serve in it.
     demand_window_s: float = Field(default=15.0, gt=0)
     demand_margin: float = Field(default=0.1, ge=0)

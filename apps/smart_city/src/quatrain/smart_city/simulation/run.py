@@ -22,9 +22,6 @@ from quatrain.smart_city.signals.shield import Shield
 from quatrain.smart_city.simulation import sumo as door
 from quatrain.smart_city.simulation.result import Job, Result
 
-# Detectors that saw nobody for this long are not believed: the signal goes by the city's clock until they do.
-_SILENT_S = 60.0
-
 
 def simulate(job: Job) -> Result:
     """Return the measures of one simulation.
@@ -167,7 +164,6 @@ class Loop:
         self.shields: dict[str, Shield] = {}
         self._shown: dict[str, str] = {}
         self._waiting = dict(models)
-        self._began_s = job.scenario.begin_s
         self._controllers: dict[str, Controller] = make_controllers(job, models, self.detections)
 
     def step(self, now: float) -> None:
@@ -178,7 +174,8 @@ class Loop:
             wish = shield.stage
             if shield.is_ready(now):
                 wish = self._controllers[tls].choose(shield, now)
-                if now - self.detections.last_seen.get(tls, self._began_s) > _SILENT_S:
+                if self.detections.is_silent(tls, now):
+                    # Not believed: the signal goes by the city's clock until they see again.
                     wish = self._rescue[tls].choose(shield, now)
             state = shield.step(now, wish)
             if state != self._shown[tls]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quatrain.core.errors import UsageError
+from quatrain.core.resources import ResourceMonitor
 from quatrain.core.tracking import Run, start_run
 from quatrain.fintech.data.named import TASK
 from quatrain.fintech.evaluate.leaks import Leak
@@ -67,7 +68,8 @@ def train(config: TrainConfig) -> TrainResult:
     """
     if config.out is not None and config.out.exists():
         raise UsageError(f"{config.out} exists already; give --out a new folder, or leave it out to publish the model")
-    with start_run(app="fintech", command="train", config=config.model_dump(mode="json")) as run:
+    started = start_run(app="fintech", command="train", config=config.model_dump(mode="json"))
+    with started as run, ResourceMonitor() as monitor:
         material = prepare(config)
         recipe = choose(
             material.folds,
@@ -84,7 +86,7 @@ def train(config: TrainConfig) -> TrainResult:
         keep_history(bundle, material)
         # Last, so that whoever sees the version finds its report and its history whole.
         version = None if config.out else publish(bundle, promote=config.promote)
-        run.finish(metrics=rows[0].metrics, bundle=bundle.digest)
+        run.finish(metrics={**rows[0].metrics, **monitor.usage.metrics()}, bundle=bundle.digest)
         return TrainResult(bundle=bundle, version=version, rows=tuple(rows), run_id=run.id, leaks=material.leaks)
 
 

@@ -228,3 +228,10 @@ def test_a_column_from_after_the_decision_is_refused(tmp_path: Path) -> None:
         train(small_config(leaking, columns=columns, **QUICK))
     result = train(small_config(leaking, columns=columns, leaks="warn", **QUICK))
     assert "review_minutes" in {leak["column"] for leak in result.to_dict()["leaks"]}
+
+
+def test_the_run_says_what_it_took_of_the_machine(trained: Trained) -> None:
+    """CPU, memory and disk, beside its measures."""
+    metrics = json.loads((trained.run_folder / "run.json").read_text(encoding="utf-8"))["metrics"]
+    assert metrics["resources_cpu_seconds"] > 0
+    assert metrics["resources_memory_mib"] > 1

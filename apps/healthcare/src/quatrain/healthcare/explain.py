@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from quatrain.healthcare.features import area_weights
 
 # Hidden places in each direction, and how wide a place is as a share of the side.
-_N_PLACES = 9
-_WIDTH = 0.16
+_N_PLACES = 16
+_WIDTH = 0.45
 
 Logits = Callable[[NDArray[np.uint8]], NDArray[Any]]
 
 
 def occlusion(logits: Logits, pixels: NDArray[np.uint8], *, output: int = 0) -> NDArray[np.float64]:
-    """Return how much of a logit each place gives, (H, W): what is lost when it is replaced by its surroundings' mean.
+    """Return how much of a logit each place gives, (H, W): what is lost when it is filled with what surrounds it.
 
     `pixels` is one image (H, W) or (H, W, 3); `logits` answers a batch (n, outputs). Zeiler and Fergus, "Visualizing
     and understanding convolutional networks", ECCV 2014, with soft edges so that no edge of the patch is seen.
@@ -31,9 +31,13 @@ def occlusion(logits: Logits, pixels: NDArray[np.uint8], *, output: int = 0) -> 
     masks = (rows[:, None, :, None] * columns[None, :, None, :]).reshape(-1, height, width)
     whole = pixels.astype(np.float64)
     wide = masks.reshape(*masks.shape, *[1] * (pixels.ndim - 2))
-    # The mean around a place, not of the whole picture: a lung is dark and its hidden part must be, too.
-    around = np.sqrt(wide)
-    means = (whole * around).sum((1, 2), keepdims=True) / around.sum((1, 2), keepdims=True)
+    # The mean of a ring around a place: of the whole picture it would be a bright patch in a dark lung, and of the
+    # place itself it would leave a finding half there.
+    beyond_rows = np.exp(-(((y[None] - places[:, None]) / _WIDTH) ** 2))
+    beyond_columns = np.exp(-(((x[None] - places[:, None]) / _WIDTH) ** 2))
+    beyond = (beyond_rows[:, None, :, None] * beyond_columns[None, :, None, :]).reshape(wide.shape)
+    ring = beyond * (1 - wide) ** 2
+    means = (whole * ring).sum((1, 2), keepdims=True) / ring.sum((1, 2), keepdims=True)
     hidden = np.rint(whole * (1 - wide) + means * wide).astype(np.uint8)
     answers = np.asarray(logits(np.concatenate([pixels[None], hidden])), np.float64)[:, output]
     lost = (answers[0] - answers[1:]).reshape(_N_PLACES, _N_PLACES)

@@ -1,4 +1,4 @@
-"""`quatrain demo`: every installed app's main job on embedded data, in one table."""
+"""`quatrain demo`: every installed app's main job on embedded data, one table an app."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from quatrain.core.cli.options import Json, Quiet, Verbose, print_json, verbosit
 from quatrain.core.errors import UserError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from quatrain.core.demo import DemoRow
 
 # Wide enough for every column where the output is not a terminal.
@@ -41,7 +43,7 @@ def demo(
     if json:
         print_json({"rows": [vars(row) for row in rows]})
     else:
-        _print_table(rows)
+        _print_tables(rows)
         typer.echo(f"\nModels, scored files and runs are in {home}; see them with:", err=True)
         typer.echo(f"  QUATRAIN_CORE__HOME={home.resolve()} quatrain dashboard", err=True)
 
@@ -52,19 +54,31 @@ def _run(point: EntryPoint, home: Path) -> list[DemoRow]:
     return rows
 
 
-def _print_table(rows: list[DemoRow]) -> None:
+def _print_tables(rows: list[DemoRow]) -> None:
+    """Print a table for each app: no two of them measure the same."""
     from rich.console import Console
+
+    console = Console(width=None if os.isatty(1) else _PIPE_WIDTH)
+    console.print("Quatrain demo: SYNTHETIC data, generated on this machine\n", highlight=False)
+    for app in dict.fromkeys(row.app for row in rows):
+        console.print(_table([row for row in rows if row.app == app], app), "")
+
+
+def _table(rows: list[DemoRow], app: str) -> Table:
     from rich.table import Table
 
     names = list(dict.fromkeys(name for row in rows for name in row.metrics))
-    table = Table(title="Quatrain demo: SYNTHETIC data, generated on this machine", title_justify="left")
-    for header in ("app", "data", "model"):
-        table.add_column(header, no_wrap=True)
+    sets = list(dict.fromkeys(row.data for row in rows))
+    title = f"{app}: {sets[0]}" if len(sets) == 1 else app
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for header in ("data", "model")[len(sets) == 1 :]:
+        table.add_column(header)
     for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right")
     for row in rows:
-        table.add_row(row.app, row.data, row.model, *(_cell(row, name) for name in names))
-    Console(width=None if os.isatty(1) else _PIPE_WIDTH).print(table)
+        first = (row.data, row.model)[len(sets) == 1 :]
+        table.add_row(*first, *(_cell(row, name) for name in names))
+    return table
 
 
 def _cell(row: DemoRow, name: str) -> str:

@@ -22,7 +22,7 @@ def overlay(
     heat = enlarged(found, (image.shape[0], image.shape[1]))
     strength = np.clip(heat / max(_FULL_SCALE * threshold, 1e-6), 0, 1)[..., None]
     paint = _LOW + (_HIGH - _LOW) * strength
-    mixed = np.rint(shown + opacity * strength * (paint - shown)).astype(np.uint8)
+    mixed: NDArray[np.uint8] = np.rint(shown + opacity * strength * (paint - shown)).astype(np.uint8)
     if has_contour:
         mixed[contour(heat > threshold)] = _LINE
     return mixed

@@ -209,7 +209,9 @@ def _from_blocks(blocks: Tensor, shape: torch.Size, side: int) -> Tensor:
 def _whitened(features: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean (C,) and the matrix (C, C) that gives all places unit covariance."""
     scale = _spread(features)[:, 0, 0].double()
-    places = features.permute(0, 2, 3, 1).flatten(0, 2).double()
+    places = features.permute(0, 2, 3, 1).flatten(0, 2)
+    # Every so many: a covariance of hundreds of channels is known well enough.
+    places = places[:: max(1, len(places) // _SAMPLE_ROWS)].double()
     mean = places.mean(0)
     centred = (places - mean) / scale
     values, vectors = torch.linalg.eigh(centred.T @ centred / len(centred))

@@ -94,7 +94,9 @@ def choose(material: Material, *, scorer: str, seed: int) -> Choice:
     leaders = [trial.names[0] for trial in alone[:_N_PAIRED]]
     pairs = [_trial(pair, maps, material) for pair in combinations(leaders, 2)]
     best = alone[0]
-    best_pair = max(pairs, key=lambda trial: trial.merit, default=best)
+    # A pair that finds more places, but fewer parts, is no gain: parts are what is decided on.
+    no_worse = [pair for pair in pairs if pair.image_auroc >= best.image_auroc]
+    best_pair = max(no_worse, key=lambda trial: trial.merit, default=best)
     if best_pair.merit > best.merit + _WORTH:
         best = best_pair
     _LOG.info("chose %s: image AUROC %.3f on pasted defects", " + ".join(best.names), best.image_auroc)

@@ -31,7 +31,7 @@ class TrainConfig(Config):
     # Good parts at most; more are drawn from by the seed, and the rest is left unread.
     max_parts: int = Field(default=2000, ge=2)
     # Images with pasted defects that the choice is made on.
-    n_pasted: int = Field(default=96, ge=8)
+    n_pasted: int = Field(default=64, ge=8)
     # Parts among the good that stand out are told; left out of the model only on request, as a rare good part that is
     # left out will be missing from the overkill that is promised.
     suspects: Literal["leave-out", "warn"] = "warn"

@@ -4,7 +4,8 @@ Each network is sealed and asked through `load_model(..., backend=name).predict(
 input and the output included; beside it, in the same rounds and in CPU time, runs what one would
 write by hand: the module itself under `torch.inference_mode`, for trees LightGBM's own `predict`.
 A backend that does not give the golden outputs is named with its reason. `auto` is what tuning
-chose before, on other calls than those that are reported.
+chose before, on other calls than those that are reported. A trained perceptron in int8 shows how
+many labels each backend keeps of it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from quatrain.core.backends.golden import first_line
 from quatrain.core.bundle.manifest import TensorSpec
 from quatrain.core.bundle.open import Bundle
 from quatrain.core.bundle.seal import seal
+from quatrain.core.compression.artifact import Artifact
+from quatrain.core.compression.quantize import Int8
 from quatrain.core.errors import UserError
 from quatrain.core.export import lightgbm_model, torch_model
 from quatrain.core.inference import Model, largest_difference, load_model, open_session
@@ -35,6 +38,8 @@ from quatrain.core.inference import Model, largest_difference, load_model, open_
 BACKENDS = ("onnxruntime", "openvino", "torch", "torch-compile", "aoti")
 QUICK_BACKENDS = ("onnxruntime", "openvino", "torch")
 SHARE_OF_BEST, OVER_TORCH, LARGEST_DIFFERENCE = 1.05, 1.3, 1e-4
+# Of int8: labels that must stay, and what two runtimes may differ by, each rounding to 256 steps in its own way.
+LABELS_KEPT, INT8_ATOL = 0.995, 0.05
 # CPU seconds behind one figure: in less, a neighbour's use of the cache shows.
 LEAST_SECONDS = 0.05
 N_GOLDEN, N_TREES, N_COLUMNS, SIDE = 32, 300, 30, 64
@@ -96,7 +101,11 @@ def main() -> None:
             for backend, reason in refused.items():
                 print(f"{name}: refused {backend}: {reason}\n")
             lines += found
-    finish(claims(lines))
+        agreements = int8_agreements(backends, Path(home) / "int8") if "mlp" in options.networks else {}
+    agreed = [
+        claim(f"int8 on {name}: labels kept", share, LABELS_KEPT, at_least=True) for name, share in agreements.items()
+    ]
+    finish([*claims(lines), *agreed])
 
 
 def measured(
@@ -122,6 +131,56 @@ def measured(
         milliseconds = {name: [1e3 * each for each in seconds] for name, seconds in taken.items()}
         lines.append(Line(subject.name, batch, milliseconds, worst, choices.backends[batch]))
     return lines, refused
+
+
+def int8_agreements(backends: Sequence[str], path: Path) -> dict[str, float]:
+    """Return each backend's share of rows on which a trained perceptron in int8 keeps the label; prints who refuses."""
+    module, rows = trained_perceptron()
+    calibration = {"x": rows(512)}
+    spec = TensorSpec(name="x", dtype="float32", shape=("batch", N_COLUMNS))
+    onnx = torch_model(module, {"x": torch_from(rows(2))}, output_names=["probability"])
+    quantised = Int8(calibration=calibration).apply(Artifact(onnx, (spec,), ())).onnx
+    session = open_session(quantised, threads=1)
+
+    def in_int8(x: np.ndarray) -> np.ndarray:
+        return np.asarray(session.run(None, {"x": x})[0])
+
+    bundle = _sealed("int8", quantised, rows(N_GOLDEN), in_int8, path, golden_atol=INT8_ATOL)
+    x = rows(4096)
+    wanted = module(torch_from(x)).detach().numpy() > 0.5  # noqa: PLR2004 - the more likely label
+    kept: dict[str, float] = {}
+    for name in backends:
+        try:
+            given = load_model(bundle.path, backend=name, threads=1).predict(x)["probability"]
+            kept[name] = float(np.mean((given > 0.5) == wanted))  # noqa: PLR2004 - the more likely label
+        except UserError as error:
+            print(f"int8: refused {name}: {first_line(error)}\n")
+    return kept
+
+
+def trained_perceptron() -> tuple[Any, Callable[[int], np.ndarray]]:
+    """Return a perceptron that has learnt whether a sum of columns is positive."""
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    layers = (nn.Linear(N_COLUMNS, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1), nn.Sigmoid())
+    module, rows = nn.Sequential(*layers, nn.Flatten(0)), _columns(N_COLUMNS)
+    optimiser = torch.optim.Adam(module.parameters(), 1e-2)
+    for _ in range(300):
+        x = torch_from(rows(256))
+        loss = nn.functional.binary_cross_entropy(module(x), (x[:, :5].sum(1) > 0).float())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return module.eval(), rows
+
+
+def torch_from(x: np.ndarray) -> Any:
+    """Return the array as a tensor."""
+    import torch
+
+    return torch.from_numpy(x)
 
 
 def show(lines: Sequence[Line], backends: Sequence[str], hand: str) -> None:
@@ -233,7 +292,13 @@ def _network(name: str, module: Any, rows: Callable[[int], np.ndarray], path: Pa
 
 
 def _sealed(
-    name: str, onnx: bytes, golden: np.ndarray, by_hand: Callable[[np.ndarray], np.ndarray], path: Path
+    name: str,
+    onnx: bytes,
+    golden: np.ndarray,
+    by_hand: Callable[[np.ndarray], np.ndarray],
+    path: Path,
+    *,
+    golden_atol: float = LARGEST_DIFFERENCE,
 ) -> Bundle:
     answers = by_hand(golden)
     given = open_session(onnx, threads=1).run(None, {"x": golden})[0]
@@ -247,6 +312,7 @@ def _sealed(
         golden_inputs={"x": golden},
         golden_outputs={"probability": answers},
         card="# A benchmark's model\n",
+        golden_atol=golden_atol,
     )
 
 

@@ -98,6 +98,17 @@ def test_the_comparison_shows_what_was_measured(evaluation: dict[str, Any]) -> N
     assert "not worse" in text
 
 
+def test_generated_networks_are_marked(evaluation: dict[str, Any]) -> None:
+    """On the page and on the overview; a city's own network is not."""
+    records.keep("evaluation", evaluation)
+    assert "SYNTHETIC" not in shown(comparison_page)[1]
+    assert not status().is_synthetic
+    records.keep("evaluation", evaluation | {"is_synthetic": True})
+    page, _ = shown(comparison_page)
+    assert ["SYNTHETIC" in option for option in page.selectbox[0].options] == [True, False]
+    assert status().is_synthetic
+
+
 def test_the_chart_s_table_has_a_row_per_controller(evaluation: dict[str, Any]) -> None:
     """The shipped row says what it is; intervals are those of the document."""
     frame = tables.comparison_frame(evaluation)

@@ -29,6 +29,15 @@ def test_every_kind_has_signals_and_ways_through(kind: str, tmp_path: Path) -> N
     assert departs == sorted(departs)
 
 
+def test_a_generated_network_is_known_as_one(tmp_path: Path) -> None:
+    """By the comment in its configuration, which a city's own does not have."""
+    path = generate_scenario(NetworkConfig(kind="crossing", duration_s=60), tmp_path / "made")
+    assert read_scenario(path).is_synthetic
+    own = path.with_name("own.sumocfg")
+    own.write_text(re.sub(r"<!--.*?-->", "", path.read_text(encoding="utf-8")), encoding="utf-8")
+    assert not read_scenario(own).is_synthetic
+
+
 def test_the_same_seed_gives_the_same_demand(tmp_path: Path) -> None:
     """And another seed another."""
     config = NetworkConfig(kind="crossing", duration_s=600)

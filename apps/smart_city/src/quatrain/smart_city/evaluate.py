@@ -86,6 +86,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "app": "smart-city",
         "task": "signal-control",
         "data": scenario.name,
+        "is_synthetic": scenario.is_synthetic,
         "split": f"seeds {', '.join(map(str, config.seeds))}",
         "n": int(mean([run.metrics for run in next(iter(runs.values()))])["vehicles"]),
         "signals": len(models),

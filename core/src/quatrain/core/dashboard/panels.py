@@ -18,7 +18,7 @@ ASSETS = Path(__file__).resolve().parent / "assets"
 _LOADING_PX = 320
 Tone = Literal["neutral", "accent", "good", "warn", "bad"]
 # Marks numbers that come from generated data, wherever they are shown.
-SYNTHETIC = '<span class="q-badge q-warn" title="Generated data, not real transactions">SYNTHETIC</span>'
+SYNTHETIC = '<span class="q-badge q-warn" title="Generated data, not real">SYNTHETIC</span>'
 
 
 def badge(text: str, tone: Tone = "neutral") -> str:

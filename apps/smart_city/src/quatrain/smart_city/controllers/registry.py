@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from quatrain.smart_city.simulation.result import Job
 
 # Run by SUMO itself, from programme rows.
-NATIVE = ("fixed", "actuated", "delay_based", "webster", "plan")
+NATIVE = ("fixed", "actuated", "delay_based", "plan")
 # Run through the shield.
 SHIELDED = ("sotl", "max-pressure", "cyclic-max-pressure", "demand", "rolling", "rolling-alone")
 # The same optimisation with messages between neighbours and without.

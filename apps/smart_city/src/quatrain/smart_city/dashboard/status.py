@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from quatrain.core.dashboard import formats
 from quatrain.core.dashboard.card import Fact, Status
 from quatrain.smart_city import records
@@ -27,4 +29,13 @@ def status() -> Status:
     if retimings:
         kept = "promoted" if retimings[0]["is_promoted"] else "the city's plan stays"
         facts.append(Fact(label="Last re-timing", value=retimings[0]["data"], note=kept))
-    return Status(state="good", headline="Compared", facts=tuple(facts))
+    return Status(
+        state="good",
+        headline="Compared",
+        facts=tuple(facts),
+        is_synthetic=any(map(_is_synthetic, evaluations + retimings)),
+    )
+
+
+def _is_synthetic(document: dict[str, Any]) -> bool:
+    return bool(document.get("is_synthetic"))

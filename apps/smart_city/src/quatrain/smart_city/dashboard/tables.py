@@ -46,7 +46,7 @@ def delay_chart(frame: pd.DataFrame) -> Any:
         y=alt.Y("Controller:N", sort=None, axis=alt.Axis(title=None, domain=False, ticks=False, labelLimit=260))
     )
     bars = base.mark_bar(height=16, cornerRadiusEnd=3).encode(
-        x=alt.X("Delay (s):Q", axis=charts.axis("Delay per vehicle (s)")),
+        x=alt.X("Delay (s):Q", axis=charts.axis("Delay per vehicle (s)", number_format="~f")),
         tooltip=["Controller", alt.Tooltip("Delay (s):Q", format=".1f")],
     )
     rules = base.mark_rule(strokeWidth=1.5, color=charts.MUTED).encode(x="low:Q", x2="high:Q")
@@ -88,9 +88,11 @@ def time_space_frame(plans: list[Plan], places_m: dict[str, float]) -> pd.DataFr
 def time_space_chart(frame: pd.DataFrame) -> Any:
     """Return greens as bars over time, at the place of each signal along the road."""
     encoded = alt.Chart(frame).encode(
-        x=alt.X("Start (s):Q", axis=charts.axis("Time (s)", grid=False)),
+        x=alt.X("Start (s):Q", axis=charts.axis("Time (s)", number_format="~f", grid=False)),
         x2="End (s):Q",
-        y=alt.Y("Place (m):Q", axis=charts.axis("Place (m)"), scale=alt.Scale(zero=False, padding=12)),
+        y=alt.Y(
+            "Place (m):Q", axis=charts.axis("Place (m)", number_format="~f"), scale=alt.Scale(zero=False, padding=12)
+        ),
         tooltip=["Signal", alt.Tooltip("Start (s):Q", format=".0f"), alt.Tooltip("End (s):Q", format=".0f")],
     )
     return encoded.mark_rule(strokeWidth=7).properties(height=260)

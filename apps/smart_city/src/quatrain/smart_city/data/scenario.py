@@ -26,6 +26,9 @@ _INPUTS = {
 }
 # What would write files beside the scenario, draw, or print: each simulation measures on its own.
 _LEFT_OUT = ("output", "report", "gui_only", "traci_server", "random_number", "mesoscopic")
+# The comment that `data generate` writes into a .sumocfg, and how far into the file it is looked for.
+SYNTHETIC = "SYNTHETIC: a generated network"
+_HEAD = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,8 @@ class Scenario:
     step_s: float = 1.0
     # Other entries of the .sumocfg, such as time-to-teleport, as SUMO's flags.
     options: tuple[tuple[str, str], ...] = field(default=())
+    # Whether its network was generated, as `data generate` notes in the .sumocfg.
+    is_synthetic: bool = False
 
     @property
     def last_s(self) -> float:
@@ -90,6 +95,7 @@ def read_scenario(path: Path) -> Scenario:
         end_s=None if end < 0 else end,
         step_s=_seconds(path, entries.pop("step-length", "1")),
         options=tuple(sorted(entries.items())),
+        is_synthetic=f"<!-- {SYNTHETIC} -->" in path.read_text(encoding="utf-8", errors="replace")[:_HEAD],
     )
     return check_scenario(scenario)
 

@@ -11,12 +11,13 @@ from pathlib import Path
 
 from quatrain.core.config import settings as core_settings
 from quatrain.smart_city.data.network import read_network
+from quatrain.smart_city.data.scenario import SYNTHETIC
 from quatrain.smart_city.networks.config import NetworkConfig
 from quatrain.smart_city.networks.demand import write_demand
 from quatrain.smart_city.simulation.sumo import run_program
 
 # Part of the digest: a change of what is generated must not find older networks.
-_EDITION = 1
+_EDITION = 2
 _SCENARIO = "scenario.sumocfg"
 
 
@@ -87,6 +88,7 @@ def _common(config: NetworkConfig) -> list[str]:
 
 def _configuration(config: NetworkConfig) -> str:
     return f"""<?xml version="1.0" encoding="UTF-8"?>
+<!-- {SYNTHETIC} -->
 <configuration>
     <input>
         <net-file value="city.net.xml"/>

@@ -97,7 +97,15 @@ def retime(config: RetimeConfig) -> Retimed:
         outputs=outputs,
     )
     sheets = [to_dict(plan, models[plan.tls]) for plan in plans]
-    keep("retiming", {**result.to_dict(), "plans": sheets, "scenario": str(config.scenario.absolute())})
+    keep(
+        "retiming",
+        {
+            **result.to_dict(),
+            "is_synthetic": scenario.is_synthetic,
+            "plans": sheets,
+            "scenario": str(config.scenario.absolute()),
+        },
+    )
     return result
 
 

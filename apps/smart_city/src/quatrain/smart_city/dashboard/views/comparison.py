@@ -18,7 +18,8 @@ def comparison() -> None:
     """Draw the chosen evaluation: what ships, the delay of all, the table, and why the gate chose."""
     with panels.loading():
         found = records.kept("evaluation")
-    panels.header("Before and after", _PURPOSE)
+    badges = [panels.SYNTHETIC] if found and all(document.get("is_synthetic") for document in found) else []
+    panels.header("Before and after", _PURPOSE, badges=badges)
     if not found:
         panels.empty_state(
             "Nothing has been compared yet",
@@ -37,7 +38,8 @@ def comparison() -> None:
 
 
 def _title(document: dict[str, Any]) -> str:
-    return f"{document['data']}, {formats.moment(formats.parse_time(document['at']))}"
+    mark = ", SYNTHETIC" if document.get("is_synthetic") else ""
+    return f"{document['data']}, {formats.moment(formats.parse_time(document['at']))}{mark}"
 
 
 def _draw_numbers(document: dict[str, Any]) -> None:

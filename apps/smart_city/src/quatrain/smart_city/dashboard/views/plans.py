@@ -26,7 +26,8 @@ def plans() -> None:
     """Draw the chosen re-timing: its proof, one signal's rows to edit, and the greens along the road."""
     with panels.loading():
         found = records.kept("retiming")
-    panels.header("Signal plans", _PURPOSE)
+    badges = [panels.SYNTHETIC] if found and all(document.get("is_synthetic") for document in found) else []
+    panels.header("Signal plans", _PURPOSE, badges=badges)
     if not found:
         panels.empty_state(
             "No plan has been re-timed yet",
@@ -43,7 +44,8 @@ def plans() -> None:
 
 
 def _title(document: dict[str, Any]) -> str:
-    return f"{document['data']}, {formats.moment(formats.parse_time(document['at']))}"
+    mark = ", SYNTHETIC" if document.get("is_synthetic") else ""
+    return f"{document['data']}, {formats.moment(formats.parse_time(document['at']))}{mark}"
 
 
 def _draw_proof(document: dict[str, Any]) -> None:

@@ -134,7 +134,8 @@ def test_the_installed_distributions_start_with_core() -> None:
     names = [dist.name for dist in packages.quatrain_distributions()]
     assert names[0] == "quatrain-core"
     core = packages.needs_of(packages.quatrain_distributions()[0])
-    assert {"", "train", "compress", "dashboard", "postgres"} == {needs.extra for needs in core}
+    extras = {"train", "compress", "dashboard", "explain", "openvino", "postgres", "search", "torchao", "vision"}
+    assert {"", *extras} == {needs.extra for needs in core}
     assert "numpy" in core[0].versions
 
 

@@ -142,15 +142,49 @@ def test_the_model_report_draws_its_charts(
 
 
 def test_batch_and_training_runs_are_shown(portal: Any, open_page: Callable[..., Page], keep_picture: Any) -> None:
-    """The refused file is named with its reason, and training has curves."""
+    """A refused file is named with its reason, and training has curves."""
     page = open_page(f"{portal.url}/batch-runs")
-    expect(page.get_by_text("upload-broken-off.parquet").last).to_be_visible()
+    expect(page.get_by_text(re.compile("broken")).last).to_be_visible()
     keep_picture(page, "batch-runs")
     page = open_page(f"{portal.url}/training-runs")
     expect(page.locator("[data-testid=stVegaLiteChart]").first).to_be_visible()
 
 
-@pytest.mark.parametrize("path", ["/", "/alert-queue", "/model-report", "/batch-runs", "/training-runs"])
+def test_the_worklist_says_what_it_will_not_answer(
+    portal: Any, open_page: Callable[..., Page], keep_picture: Any
+) -> None:
+    """A turned image comes first, with the reason, and never as a diagnosis."""
+    page = open_page(f"{portal.url}/worklist")
+    expect(page.get_by_text("looks turned by 90 degrees")).to_be_visible()
+    expect(page.get_by_text("Not for diagnosis", exact=True).first).to_be_visible()
+    expect(page.locator("[data-testid=stImage] img").first).to_be_visible()
+    keep_picture(page, "worklist")
+
+
+def test_a_failed_part_is_shown_with_its_score(portal: Any, open_page: Callable[..., Page], keep_picture: Any) -> None:
+    """And with the threshold that it passed."""
+    page = open_page(f"{portal.url}/parts")
+    expect(page.get_by_text("Fails above")).to_be_visible()
+    expect(page.locator("[data-testid=stImage] img").first).to_be_visible()
+    keep_picture(page, "parts")
+
+
+def test_traffic_is_compared_on_a_network_that_is_marked(
+    portal: Any, open_page: Callable[..., Page], keep_picture: Any
+) -> None:
+    """Before and after, with the gate's words."""
+    page = open_page(f"{portal.url}/traffic-comparison")
+    expect(page.get_by_text("City's plan")).to_be_visible()
+    expect(page.get_by_text("SYNTHETIC", exact=True).first).to_be_visible()
+    expect(page.get_by_text("not worse").first).to_be_visible()
+    expect(page.locator("[data-testid=stVegaLiteChart]").first).to_be_visible()
+    keep_picture(page, "traffic")
+
+
+_PAGES = ["/", "/alert-queue", "/model-report", "/batch-runs", "/training-runs", "/worklist", "/parts", "/signal-plans"]
+
+
+@pytest.mark.parametrize("path", _PAGES)
 def test_pages_fit_a_narrow_window(portal: Any, open_page: Callable[..., Page], path: str) -> None:
     """Nothing is cut off at 900 pixels, and no page shows an error."""
     page = open_page(portal.url + path, width=900)

@@ -97,14 +97,14 @@ def test_client_runs_outside_the_current_folder(
 
 def test_uv_stands_in_where_pip_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """An environment made by uv has no pip; uv runs it from outside."""
-    monkeypatch.setattr(room.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(room, "_has_pip", lambda: False)
     monkeypatch.setattr(room.shutil, "which", lambda _name, **_: "/opt/uv")
     assert room._client() == ["/opt/uv", "tool", "run", "--python", sys.executable, "pip"]
 
 
 def test_missing_client_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without pip and uv the message names the command that brings pip."""
-    monkeypatch.setattr(room.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(room, "_has_pip", lambda: False)
     monkeypatch.setattr(room.shutil, "which", lambda _name, **_: None)
     with pytest.raises(UnreachableError, match="python -m ensurepip"):
         room._client()

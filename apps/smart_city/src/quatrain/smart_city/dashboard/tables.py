@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import altair as alt
 import pandas as pd
 
-from quatrain.core.dashboard import charts
 from quatrain.smart_city.retime.plan import Plan
 from quatrain.smart_city.signals.model import GREENS
 
@@ -42,6 +40,10 @@ def title_of(row: dict[str, Any]) -> str:
 
 def delay_chart(frame: pd.DataFrame) -> Any:
     """Return bars of delay by controller, each with its interval over seeds."""
+    import altair as alt  # most of a second that other pages need not pay
+
+    from quatrain.core.dashboard import charts
+
     base = alt.Chart(frame).encode(
         y=alt.Y("Controller:N", sort=None, axis=alt.Axis(title=None, domain=False, ticks=False, labelLimit=260))
     )
@@ -87,6 +89,10 @@ def time_space_frame(plans: list[Plan], places_m: dict[str, float]) -> pd.DataFr
 
 def time_space_chart(frame: pd.DataFrame) -> Any:
     """Return greens as bars over time, at the place of each signal along the road."""
+    import altair as alt
+
+    from quatrain.core.dashboard import charts
+
     encoded = alt.Chart(frame).encode(
         x=alt.X("Start (s):Q", axis=charts.axis("Time (s)", number_format="~f", grid=False)),
         x2="End (s):Q",

@@ -17,6 +17,8 @@ _PROBABILITY = "probability:"
 # More rows than anyone scrolls through; the most urgent are among them.
 _MAX_ROWS = 500
 _ROW = "worklist-row"
+# The whole image without scrolling.
+_WIDTH_PX = 440
 
 
 def worklist() -> None:
@@ -89,7 +91,7 @@ def _draw_image(row: Any) -> None:
     pixels = sources.preview_of(row)
     saliency = _saliency(row, pixels) if share else None
     shown = picture.with_saliency(picture.through_window(pixels, centre=centre, width=width), saliency, opacity=share)
-    st.image(shown, width="stretch", caption=f"{row['file']}, level {centre}, width {width}. Not for diagnosis")
+    st.image(shown, width=_WIDTH_PX, caption=f"{row['file']}, level {centre}, width {width}. Not for diagnosis")
     _draw_findings(row)
 
 

@@ -18,6 +18,8 @@ from quatrain.industrial.dashboard.overlay import as_seen, overlay
 from quatrain.industrial.decision import VERDICTS
 
 _COLUMNS, _ROWS = 4, 3
+# Wide enough to see a defect, and the whole part without scrolling.
+_WIDTH_PX = 520
 
 
 def parts() -> None:
@@ -56,7 +58,7 @@ def _draw() -> None:
 def _part(shown: pd.DataFrame) -> None:
     file = st.selectbox("Part", shown["file"].tolist(), key="part")
     row = shown[shown["file"] == file].iloc[0]
-    left, right = st.columns([3, 1])
+    left, right = st.columns([3, 2])
     with right:
         opacity = st.slider("Map", 0.0, 1.0, 0.6, 0.05, key="opacity")
         has_contour = st.toggle("Outline above the threshold", value=True, key="contour")
@@ -79,11 +81,11 @@ def _part(shown: pd.DataFrame) -> None:
             return
         found = sources.map_of(file)
         if found is None:
-            st.image(as_seen(image), width="stretch")
+            st.image(as_seen(image), width=_WIDTH_PX)
             return
         limit = row["review_above"] if pd.isna(row["fail_above"]) else row["fail_above"]
         st.image(
-            overlay(image, found, threshold=float(limit), opacity=opacity, has_contour=has_contour), width="stretch"
+            overlay(image, found, threshold=float(limit), opacity=opacity, has_contour=has_contour), width=_WIDTH_PX
         )
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import altair as alt
+import pandas as pd
 import streamlit as st
 
 from quatrain.core.dashboard import panels
 from quatrain.core.dashboard.card import Fact
-from quatrain.core.dashboard.charts import axis
 from quatrain.core.dashboard.faults import guarded
 from quatrain.industrial.dashboard import sources
 from quatrain.industrial.dashboard.tuner import curve, tuning
@@ -45,6 +44,17 @@ def _draw() -> None:
     if found.escape is not None:
         facts.append(Fact(label="Escapes", value=f"{found.escape.value:.1%}", note=found.escape.text()))
     panels.strip(facts)
+    _draw_curve(frame, at)
+    if found.escape is None:
+        st.info("Escapes are shown once the model was measured: `quatrain industrial evaluate --data FOLDER`.")
+    st.caption("The sealed rule stays as it is: a threshold tried on known bad parts promises nothing of new ones.")
+
+
+def _draw_curve(frame: pd.DataFrame, at: float) -> None:
+    import altair as alt  # most of a second that other pages need not pay
+
+    from quatrain.core.dashboard.charts import axis
+
     lines = (
         alt.Chart(frame)
         .mark_line(strokeWidth=1.8)
@@ -56,6 +66,3 @@ def _draw() -> None:
     )
     mark = alt.Chart(frame.head(1).assign(threshold=at)).mark_rule(strokeDash=[4, 3]).encode(x="threshold:Q")
     st.altair_chart((lines + mark).properties(height=280), width="stretch")
-    if found.escape is None:
-        st.info("Escapes are shown once the model was measured: `quatrain industrial evaluate --data FOLDER`.")
-    st.caption("The sealed rule stays as it is: a threshold tried on known bad parts promises nothing of new ones.")

@@ -150,7 +150,8 @@ def test_batch_and_training_runs_are_shown(portal: Any, open_page: Callable[...,
     page.mouse.click(grid["x"] + 15, grid["y"] + 35 + 35 * 2 + 17)
     expect(page.get_by_text("upload-broken-off.parquet").last).to_be_visible()
     keep_picture(page, "batch-runs")
-    page = open_page(f"{portal.url}/training-runs")
+    (run,) = (portal.home / "runs").glob("*-healthcare-train-*")
+    page = open_page(f"{portal.url}/training-runs?run={run.name}")
     expect(page.locator("[data-testid=stVegaLiteChart]").first).to_be_visible()
 
 

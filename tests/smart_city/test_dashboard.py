@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,6 @@ from quatrain.smart_city.retime.sheets import to_dict
 from quatrain.smart_city.signals.model import SignalModel
 
 TIMEOUT_S = 60
-
-
-@pytest.fixture(autouse=True)
-def _own_main(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give the tests after these their own __main__ back: a page run here takes its place, and workers import it."""
-    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
 def comparison_page() -> None:

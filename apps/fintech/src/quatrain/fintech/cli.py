@@ -16,12 +16,13 @@ from quatrain.core.cli.options import (
     Json,
     Out,
     Overrides,
+    Promote,
     Quiet,
     Seed,
     Verbose,
     print_json,
-    verbosity,
 )
+from quatrain.core.cli.printing import cell, print_facts, print_plan_and_error, start
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,9 +34,6 @@ data_app = typer.Typer(help="Make, describe and check transaction files.", no_ar
 app.add_typer(data_app, name="data")
 
 Since = Annotated[str | None, typer.Option("--since", help="Only files modified at or after this ISO time.")]
-Promote = Annotated[
-    bool | None, typer.Option("--promote/--no-promote", help="Make prod mean this model; default: if prod means none.")
-]
 
 
 @app.callback()
@@ -61,7 +59,7 @@ def train(
     verbose: Verbose = False,
 ) -> None:
     """Choose a recipe on labelled transactions, train it, and seal it as fintech/fraud."""
-    _start(quiet=quiet, verbose=verbose)
+    start(quiet=quiet, verbose=verbose)
     from quatrain.core.config import load
     from quatrain.fintech.train.config import TrainConfig
     from quatrain.fintech.train.run import train as run_training
@@ -100,7 +98,7 @@ def evaluate(
     verbose: Verbose = False,
 ) -> None:
     """Measure a sealed model on labelled transactions; with days or folds, the recipe trained anew in each fold."""
-    _start(quiet=quiet, verbose=verbose)
+    start(quiet=quiet, verbose=verbose)
     from quatrain.core.config import load
     from quatrain.fintech.evaluate.config import EvaluateConfig
     from quatrain.fintech.evaluate.run import evaluate as run_evaluation
@@ -145,7 +143,7 @@ def compress(
     verbose: Verbose = False,
 ) -> None:
     """Make a sealed network smaller and faster where later rows show that little is lost; exit 1 if it is refused."""
-    _start(quiet=quiet, verbose=verbose)
+    start(quiet=quiet, verbose=verbose)
     from quatrain.core.config import load
     from quatrain.fintech.compress.config import CompressConfig
     from quatrain.fintech.compress.run import compress as run_compression
@@ -192,7 +190,7 @@ def score(
     verbose: Verbose = False,
 ) -> None:
     """Score new transaction files once each; exit 65 for too much bad data, 75 while another run holds the lock."""
-    _start(quiet=quiet, verbose=verbose)
+    start(quiet=quiet, verbose=verbose)
     from quatrain.core.config import load
     from quatrain.core.data.catalogue import find
     from quatrain.fintech.score.run import ScoreConfig
@@ -247,7 +245,7 @@ def generate(
     json: Json = False,
 ) -> None:
     """Write SYNTHETIC labelled transactions; --set changes the world."""
-    _start()
+    start()
     from quatrain.core.config import load
     from quatrain.core.errors import UsageError
 
@@ -258,7 +256,7 @@ def generate(
 
         hard = load(HardConfig, section="fintech.hard_simulator", overrides=overrides or ())
         write_card_fraud_hard(path, seed=seed, truth=truth, **hard.model_dump())
-        _print_facts(facts | {"truth": str(truth) if truth else None} | hard.model_dump(mode="json"), json=json)
+        print_facts(facts | {"truth": str(truth) if truth else None} | hard.model_dump(mode="json"), json=json)
         return
     if truth is not None:
         raise UsageError("--truth needs --kind hard: the handbook's labels are its truth")
@@ -266,24 +264,24 @@ def generate(
 
     options = load(SimulatorConfig, section="fintech.simulator", overrides=overrides or ())
     write_handbook_like(path, seed=seed, **options.model_dump())
-    _print_facts(facts | options.model_dump(mode="json"), json=json)
+    print_facts(facts | options.model_dump(mode="json"), json=json)
 
 
 @data_app.command("describe")
 def describe(data: Data = None, columns: Columns = None, json: Json = False) -> None:
     """Show what a labelled file or set holds, as training would read it."""
-    _start()
+    start()
     from quatrain.fintech.data.named import find_data
     from quatrain.fintech.data.summary import describe_labelled
 
     found = find_data(_required(data), columns=columns)
-    _print_facts(describe_labelled(found), json=json)
+    print_facts(describe_labelled(found), json=json)
 
 
 @data_app.command("leaks")
 def leaks(data: Data = None, columns: Columns = None, seed: Seed = None, json: Json = False) -> None:
     """Name the columns of labelled data that say what nobody knew when the transaction was decided on."""
-    _start()
+    start()
     from quatrain.fintech.data.named import find_data
     from quatrain.fintech.evaluate.leak_files import leaks_of
     from quatrain.fintech.evaluate.text import notes_of
@@ -300,7 +298,7 @@ def leaks(data: Data = None, columns: Columns = None, seed: Seed = None, json: J
 @data_app.command("validate")
 def validate(data: Data = None, columns: Columns = None, json: Json = False) -> None:
     """Count the rows of files that scoring would reject, by reason; exit 65 if a file would be refused."""
-    _start()
+    start()
     from quatrain.fintech.data.named import find_data
     from quatrain.fintech.data.summary import validate_files
 
@@ -324,11 +322,11 @@ def tokenise(
     json: Json = False,
 ) -> None:
     """Rewrite a file with keyed tokens in place of its card numbers."""
-    _start()
+    start()
     from quatrain.fintech.data.columns import read_columns
     from quatrain.fintech.data.tokenise import tokenise_file
 
-    _print_facts(tokenise_file(data, read_columns(columns), out), json=json)
+    print_facts(tokenise_file(data, read_columns(columns), out), json=json)
 
 
 @data_app.command("keygen")
@@ -337,18 +335,12 @@ def keygen(
     json: Json = False,
 ) -> None:
     """Make the secret key that card numbers are tokenised with; only its owner can read it."""
-    _start()
+    start()
     from quatrain.fintech.data.pan_key import key_file, make_key
 
     file = out or key_file()
     key = make_key(file)
-    _print_facts({"path": str(file), "key_id": key.id}, json=json)
-
-
-def _start(*, quiet: bool = False, verbose: bool = False) -> None:
-    from quatrain.core import logs
-
-    logs.configure(verbosity=verbosity(quiet=quiet, verbose=verbose))
+    print_facts({"path": str(file), "key_id": key.id}, json=json)
 
 
 def _required(data: str | None) -> str:
@@ -359,23 +351,12 @@ def _required(data: str | None) -> str:
     return data
 
 
-def _print_facts(facts: dict[str, Any], *, json: bool) -> None:
-    if json:
-        print_json(facts)
-        return
-    for name, value in facts.items():
-        typer.echo(f"{name.replace('_', ' '):<18} {value}")
-
-
 def _print_report(report: JobReport) -> None:
     units = ", ".join(f"{count} {name}" for name, count in report.units.items())
     typer.echo(f"{report.status}: files {units}; rows {report.rows}, {report.bad_rows} bad; run {report.run_id}")
     for path in report.outputs:
         typer.echo(f"  {path}")
-    for step in report.plan:
-        typer.echo(f"  {step['action']}: {step['file']} ({step['reason']})")
-    if report.error:
-        typer.echo(report.error, err=True)
+    print_plan_and_error(report)
 
 
 def _print_rows(rows: list[dict[str, Any]], *, title: str) -> None:
@@ -405,15 +386,7 @@ def _rows_table(rows: list[dict[str, Any]], *, title: str) -> Table:
     for name in names:
         table.add_column(name, justify="right")
     for row in rows:
-        table.add_row(row["name"], row["split"], *(_cell(row, name) for name in names))
+        table.add_row(
+            row["name"], row["split"], *(cell(row["metrics"], row["intervals"], name, digits=4) for name in names)
+        )
     return table
-
-
-def _cell(row: dict[str, Any], name: str) -> str:
-    if name not in row["metrics"]:
-        return ""
-    text = f"{row['metrics'][name]:.4f}"
-    if name in row["intervals"]:
-        low, high = row["intervals"][name]
-        text += f" [{low:.3f}, {high:.3f}]"
-    return text

@@ -14,12 +14,13 @@ from quatrain.core.cli.options import (
     Json,
     Out,
     Overrides,
+    Promote,
     Quiet,
     Seed,
     Verbose,
     print_json,
-    verbosity,
 )
+from quatrain.core.cli.printing import cell, print_facts, print_plan_and_error, start
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -30,13 +31,12 @@ app = typer.Typer(name="healthcare", help="Medical images, calibrated. Not for d
 data_app = typer.Typer(help="Make, describe and check sets of images.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
+# Room for the longest name of a fact.
+_FACT_WIDTH = 22
 Split = Annotated[Literal["train", "val", "test"] | None, typer.Option("--split", help="Which part of the data.")]
 Kind = Annotated[
     Literal["binary", "multiclass", "ordinal", "multilabel"] | None,
     typer.Option("--kind", help="What the labels are; default: what the set says."),
-]
-Promote = Annotated[
-    bool | None, typer.Option("--promote/--no-promote", help="Make prod mean this model; default: if prod means none.")
 ]
 
 
@@ -60,7 +60,7 @@ def train(
     verbose: Verbose = False,
 ) -> None:
     """Train on a MedMNIST file, a folder of classes or a set of the catalogue, and seal the model."""
-    _start(quiet=quiet, verbose=verbose)
+    start(quiet=quiet, verbose=verbose)
     from quatrain.core.config import load
     from quatrain.healthcare.train.config import TrainConfig
     from quatrain.healthcare.train.run import train as run_training
@@ -91,7 +91,7 @@ def evaluate(
     verbose: Verbose = False,
 ) -> None:
     """Measure a sealed model on labelled images, and say whether they come from another site."""
-    _start(quiet=quiet, verbose=verbose)
+    start(quiet=quiet, verbose=verbose)
     from quatrain.core.config import load
     from quatrain.healthcare.evaluate.config import EvaluateConfig
     from quatrain.healthcare.evaluate.run import evaluate as run_evaluation
@@ -124,7 +124,7 @@ def adapt(
     verbose: Verbose = False,
 ) -> None:
     """Repair probabilities, threshold and coverage for a new site with few labels; before and after on the rest."""
-    _start(quiet=quiet, verbose=verbose)
+    start(quiet=quiet, verbose=verbose)
     from quatrain.core.config import load
     from quatrain.healthcare.evaluate.adapt import adapt as run_repair
     from quatrain.healthcare.evaluate.config import AdaptConfig
@@ -163,7 +163,7 @@ def compress(
     verbose: Verbose = False,
 ) -> None:
     """Make a sealed model smaller and faster, and keep it only where it finds as much."""
-    _start(quiet=quiet, verbose=verbose)
+    start(quiet=quiet, verbose=verbose)
     from quatrain.core.config import load
     from quatrain.healthcare.compress.config import CompressConfig
     from quatrain.healthcare.compress.run import compress as run_compression
@@ -201,7 +201,7 @@ def score(
     verbose: Verbose = False,
 ) -> None:
     """Score new images once each; exit 65 for too much bad data, 75 while another run holds the lock."""
-    _start(quiet=quiet, verbose=verbose)
+    start(quiet=quiet, verbose=verbose)
     from quatrain.core.config import load
     from quatrain.core.data.catalogue import find
     from quatrain.healthcare.score.run import ScoreConfig
@@ -242,20 +242,20 @@ def generate(
     json: Json = False,
 ) -> None:
     """Write SYNTHETIC chest radiographs of two sites; --set changes number, size, findings and sites."""
-    _start()
+    start()
     from quatrain.core.config import load
     from quatrain.healthcare.simulation.phantom import PhantomConfig, write_chest_phantoms
 
     options = load(PhantomConfig, section="healthcare.phantom", overrides=overrides or ())
     write_chest_phantoms(path, seed=seed, **options.model_dump())
     facts = {"path": str(path), "is_synthetic": True, "seed": seed} | options.model_dump(mode="json")
-    _print_facts(facts, json=json)
+    print_facts(facts, json=json, width=_FACT_WIDTH)
 
 
 @data_app.command("describe")
 def describe(data: Data = None, kind: Kind = None, json: Json = False) -> None:
     """Show what a set holds, as training would read it, and which images lie in two of its splits."""
-    _start()
+    start()
     from quatrain.core.errors import UsageError
     from quatrain.healthcare.data.duplicates import find_duplicates
     from quatrain.healthcare.data.named import find_data
@@ -276,21 +276,7 @@ def describe(data: Data = None, kind: Kind = None, json: Json = False) -> None:
         "refused": list(found.refused),
         "copies_across_splits": [vars(copy) for copy in copies],
     }
-    _print_facts(facts if json else facts | {"copies_across_splits": len(copies)}, json=json)
-
-
-def _start(*, quiet: bool = False, verbose: bool = False) -> None:
-    from quatrain.core import logs
-
-    logs.configure(verbosity=verbosity(quiet=quiet, verbose=verbose))
-
-
-def _print_facts(facts: dict[str, Any], *, json: bool) -> None:
-    if json:
-        print_json(facts)
-        return
-    for name, value in facts.items():
-        typer.echo(f"{name.replace('_', ' '):<22} {value}")
+    print_facts(facts if json else facts | {"copies_across_splits": len(copies)}, json=json, width=_FACT_WIDTH)
 
 
 def _told(shift: dict[str, Any]) -> str:
@@ -309,10 +295,7 @@ def _print_rows(rows: list[dict[str, Any]], *, title: str) -> None:
 def _print_report(report: JobReport) -> None:
     units = ", ".join(f"{count} {name}" for name, count in report.units.items())
     typer.echo(f"{report.status}: files {units}; {report.bad_rows} bad; run {report.run_id}. Not for diagnosis")
-    for step in report.plan:
-        typer.echo(f"  {step['action']}: {step['file']} ({step['reason']})")
-    if report.error:
-        typer.echo(report.error, err=True)
+    print_plan_and_error(report)
 
 
 # What a terminal has room for.
@@ -333,15 +316,5 @@ def _rows_table(rows: list[dict[str, Any]], *, title: str) -> Table:
     for name in names:
         table.add_column(name, justify="right")
     for row in rows:
-        table.add_row(row["name"], row["split"], *(_cell(row, name) for name in names))
+        table.add_row(row["name"], row["split"], *(cell(row["metrics"], row["intervals"], name) for name in names))
     return table
-
-
-def _cell(row: dict[str, Any], name: str) -> str:
-    if name not in row["metrics"]:
-        return ""
-    text = f"{row['metrics'][name]:.3f}"
-    if name in row["intervals"]:
-        low, high = row["intervals"][name]
-        text += f" [{low:.3f}, {high:.3f}]"
-    return text

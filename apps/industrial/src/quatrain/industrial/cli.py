@@ -14,12 +14,13 @@ from quatrain.core.cli.options import (
     Json,
     Out,
     Overrides,
+    Promote,
     Quiet,
     Seed,
     Verbose,
     print_json,
-    verbosity,
 )
+from quatrain.core.cli.printing import cell, print_facts, print_plan_and_error, start
 
 if TYPE_CHECKING:
     from quatrain.core.jobs.report import JobReport
@@ -29,9 +30,6 @@ data_app = typer.Typer(help="Draw and describe folders of parts.", no_args_is_he
 app.add_typer(data_app, name="data")
 
 Since = Annotated[str | None, typer.Option("--since", help="Only files modified at or after this ISO time.")]
-Promote = Annotated[
-    bool | None, typer.Option("--promote/--no-promote", help="Make prod mean this model; default: if prod means none.")
-]
 Overkill = Annotated[
     float | None, typer.Option("--overkill", help="The share of good parts that may fail, such as 0.02.")
 ]
@@ -57,7 +55,7 @@ def train(
     verbose: Verbose = False,
 ) -> None:
     """Learn good parts from a folder and seal an inspector as industrial/surface."""
-    _start(quiet=quiet, verbose=verbose)
+    start(quiet=quiet, verbose=verbose)
     from quatrain.core.config import load
     from quatrain.industrial.train.config import TrainConfig
     from quatrain.industrial.train.run import train as run_training
@@ -91,7 +89,7 @@ def evaluate(
     verbose: Verbose = False,
 ) -> None:
     """Measure a sealed inspector on labelled parts: images, pixels, overkill and escapes."""
-    _start(quiet=quiet, verbose=verbose)
+    start(quiet=quiet, verbose=verbose)
     from quatrain.core.config import load
     from quatrain.industrial.evaluate.run import EvaluateConfig
     from quatrain.industrial.evaluate.run import evaluate as run_evaluation
@@ -127,7 +125,7 @@ def score(
     verbose: Verbose = False,
 ) -> None:
     """Inspect new images once each; exit 65 for too many bad images, 75 while another run holds the lock."""
-    _start(quiet=quiet, verbose=verbose)
+    start(quiet=quiet, verbose=verbose)
     from quatrain.core.config import load
     from quatrain.core.data.catalogue import find
     from quatrain.industrial.score.run import ScoreConfig
@@ -169,13 +167,13 @@ def generate(
     json: Json = False,
 ) -> None:
     """Draw SYNTHETIC parts with defects and masks in MVTec AD's layout; --set changes what is drawn."""
-    _start()
+    start()
     from quatrain.core.config import load
     from quatrain.industrial.simulation.parts import PartsConfig, write_parts
 
     options = load(PartsConfig, section="industrial.parts", overrides=overrides or (), flags={"kind": kind})
     write_parts(path, seed=seed, **options.model_dump())
-    _print_facts({"path": str(path), "is_synthetic": True, "seed": seed} | options.model_dump(mode="json"), json=json)
+    print_facts({"path": str(path), "is_synthetic": True, "seed": seed} | options.model_dump(mode="json"), json=json)
 
 
 @data_app.command("describe")
@@ -184,34 +182,17 @@ def describe(
     json: Json = False,
 ) -> None:
     """Show how a folder would be read: its layout, splits, kinds of defects and masks."""
-    _start()
+    start()
     from quatrain.core.data.catalogue import find
     from quatrain.industrial.data.layouts import read_folder
 
-    _print_facts(read_folder(find(data)).describe(), json=json)
-
-
-def _start(*, quiet: bool = False, verbose: bool = False) -> None:
-    from quatrain.core import logs
-
-    logs.configure(verbosity=verbosity(quiet=quiet, verbose=verbose))
-
-
-def _print_facts(facts: dict[str, Any], *, json: bool) -> None:
-    if json:
-        print_json(facts)
-        return
-    for name, value in facts.items():
-        typer.echo(f"{name.replace('_', ' '):<18} {value}")
+    print_facts(read_folder(find(data)).describe(), json=json)
 
 
 def _print_report(report: JobReport) -> None:
     units = ", ".join(f"{count} {name}" for name, count in report.units.items())
     typer.echo(f"{report.status}: images {units}; run {report.run_id}")
-    for step in report.plan:
-        typer.echo(f"  {step['action']}: {step['file']} ({step['reason']})")
-    if report.error:
-        typer.echo(report.error, err=True)
+    print_plan_and_error(report)
 
 
 # What a terminal has room for.
@@ -230,15 +211,5 @@ def _print_rows(rows: list[dict[str, Any]], *, title: str) -> None:
     for name in _SHOWN:
         table.add_column(name, justify="right")
     for row in rows:
-        table.add_row(row["name"], str(row["n"]), *(_cell(row, name) for name in _SHOWN))
+        table.add_row(row["name"], str(row["n"]), *(cell(row["metrics"], row["intervals"], name) for name in _SHOWN))
     Console(width=None if sys.stdout.isatty() else 160).print(table)
-
-
-def _cell(row: dict[str, Any], name: str) -> str:
-    if name not in row["metrics"]:
-        return ""
-    text = f"{row['metrics'][name]:.3f}"
-    if name in row["intervals"]:
-        low, high = row["intervals"][name]
-        text += f" [{low:.3f}, {high:.3f}]"
-    return text

@@ -16,8 +16,8 @@ from quatrain.core.cli.options import (
     Seed,
     Verbose,
     print_json,
-    verbosity,
 )
+from quatrain.core.cli.printing import print_facts, start
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +63,7 @@ def evaluate(
     verbose: Verbose = False,
 ) -> None:
     """Compare controllers on any SUMO scenario with signals; quatrain is what the shadow gate lets ship."""
-    _start(quiet=quiet, verbose=verbose)
+    start(quiet=quiet, verbose=verbose)
     from quatrain.core.config import load
     from quatrain.smart_city.evaluate import EvaluateConfig, parse_intergreen
     from quatrain.smart_city.evaluate import evaluate as run_evaluation
@@ -112,7 +112,7 @@ def retime(
     verbose: Verbose = False,
 ) -> None:
     """Re-time a city's fixed plans, and write them as a SUMO file and as plan sheets."""
-    _start(quiet=quiet, verbose=verbose)
+    start(quiet=quiet, verbose=verbose)
     from quatrain.core.config import load
     from quatrain.smart_city.retime.config import RetimeConfig
     from quatrain.smart_city.retime.run import retime as run_retiming
@@ -161,7 +161,7 @@ def score(
     verbose: Verbose = False,
 ) -> None:
     """Re-time every scenario that is new or changed, for cron; exit 65 for unusable ones, 75 while locked."""
-    _start(quiet=quiet, verbose=verbose)
+    start(quiet=quiet, verbose=verbose)
     from quatrain.core.config import load
     from quatrain.smart_city.score import ScoreConfig, default_out
     from quatrain.smart_city.score import score as run_scoring
@@ -198,7 +198,7 @@ def train(
     verbose: Verbose = False,
 ) -> None:
     """Fit the rolling optimisation's weights on generated networks, and keep them if held-out ones gain."""
-    _start(quiet=quiet, verbose=verbose)
+    start(quiet=quiet, verbose=verbose)
     from quatrain.core.config import load
     from quatrain.smart_city.train import TrainConfig
     from quatrain.smart_city.train import train as run_training
@@ -235,7 +235,7 @@ def generate(
     json: Json = False,
 ) -> None:
     """Write a SYNTHETIC network with demand as a .sumocfg; --set changes its size and demand."""
-    _start()
+    start()
     from quatrain.core.config import load
     from quatrain.smart_city.networks.config import NetworkConfig
     from quatrain.smart_city.networks.generate import generate_scenario
@@ -247,13 +247,13 @@ def generate(
         flags={"kind": kind, "seed": seed},
     )
     scenario = generate_scenario(settings, out)
-    _print_facts({"path": str(scenario), "is_synthetic": True, **settings.model_dump(mode="json")}, json=json)
+    print_facts({"path": str(scenario), "is_synthetic": True, **settings.model_dump(mode="json")}, json=json)
 
 
 @data_app.command("describe")
 def describe(scenario: ScenarioPath = None, routes: Routes = None, json: Json = False) -> None:
     """Show a scenario's signals: stages, links, cycle, and the intergreens that its programmes keep."""
-    _start()
+    start()
     from quatrain.core.config import load
     from quatrain.smart_city.data.summary import describe_scenario
     from quatrain.smart_city.evaluate import EvaluateConfig
@@ -267,22 +267,8 @@ def describe(scenario: ScenarioPath = None, routes: Routes = None, json: Json = 
         typer.echo("  ".join(f"{name} {value}" for name, value in signal.items()))
 
 
-def _start(*, quiet: bool = False, verbose: bool = False) -> None:
-    from quatrain.core import logs
-
-    logs.configure(verbosity=verbosity(quiet=quiet, verbose=verbose))
-
-
 def _words(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def _print_facts(facts: dict[str, Any], *, json: bool) -> None:
-    if json:
-        print_json(facts)
-        return
-    for name, value in facts.items():
-        typer.echo(f"{name.replace('_', ' '):<18} {value}")
 
 
 def _print_rows(rows: Sequence[dict[str, Any]], *, title: str) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from quatrain.core.cli.options import Json, Quiet, Verbose, print_json, verbosity
+from quatrain.core.cli.printing import cell
 from quatrain.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -77,15 +78,5 @@ def _table(rows: list[DemoRow], app: str) -> Table:
         table.add_column(name, justify="right")
     for row in rows:
         first = (row.data, row.model)[len(sets) == 1 :]
-        table.add_row(*first, *(_cell(row, name) for name in names))
+        table.add_row(*first, *(cell(row.metrics, row.intervals, name) for name in names))
     return table
-
-
-def _cell(row: DemoRow, name: str) -> str:
-    if name not in row.metrics:
-        return ""
-    text = f"{row.metrics[name]:.3f}"
-    if name in row.intervals:
-        low, high = row.intervals[name]
-        text += f" [{low:.3f}, {high:.3f}]"
-    return text

@@ -32,6 +32,9 @@ ConfigFile = Annotated[
     typer.Option("--config", "-c", callback=_use_config, help="TOML config file, its \\[core] section too."),
 ]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="key=value, wins over file and environment.")]
+Promote = Annotated[
+    bool | None, typer.Option("--promote/--no-promote", help="Make prod mean this model; default: if prod means none.")
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every random choice.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Warnings and errors only.")]

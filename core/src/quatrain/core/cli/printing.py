@@ -1,0 +1,48 @@
+"""How every app's command starts and prints: the log's level, facts, measures with intervals, a job's plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from quatrain.core.cli.options import print_json, verbosity
+
+if TYPE_CHECKING:
+    from quatrain.core.jobs.report import JobReport
+
+
+def start(*, quiet: bool = False, verbose: bool = False) -> None:
+    """Set the log's level as the command's flags say."""
+    from quatrain.core import logs
+
+    logs.configure(verbosity=verbosity(quiet=quiet, verbose=verbose))
+
+
+def print_facts(facts: Mapping[str, Any], *, json: bool, width: int = 18) -> None:
+    """Print one JSON object, or a line for each fact with its name in a column of `width` characters."""
+    if json:
+        print_json(facts)
+        return
+    for name, value in facts.items():
+        typer.echo(f"{name.replace('_', ' '):<{width}} {value}")
+
+
+def cell(metrics: Mapping[str, float], intervals: Mapping[str, Any], name: str, *, digits: int = 3) -> str:
+    """Return a measure with its interval, as a table shows it; nothing where it was not measured."""
+    if name not in metrics:
+        return ""
+    text = f"{metrics[name]:.{digits}f}"
+    if name in intervals:
+        low, high = intervals[name]
+        text += f" [{low:.3f}, {high:.3f}]"
+    return text
+
+
+def print_plan_and_error(report: JobReport) -> None:
+    """Print what a dry run would do, and on stderr why a run failed."""
+    for step in report.plan:
+        typer.echo(f"  {step['action']}: {step['file']} ({step['reason']})")
+    if report.error:
+        typer.echo(report.error, err=True)

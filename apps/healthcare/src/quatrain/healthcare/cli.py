@@ -20,7 +20,7 @@ from quatrain.core.cli.options import (
     Verbose,
     print_json,
 )
-from quatrain.core.cli.printing import cell, print_facts, print_plan_and_error, start
+from quatrain.core.cli.printing import print_facts, print_plan_and_error, rows_table, start
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -305,16 +305,7 @@ _MAX_COVERAGES = 4
 
 
 def _rows_table(rows: list[dict[str, Any]], *, title: str) -> Table:
-    from rich.table import Table
-
     present = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
     coverages = [name for name in present if name.startswith("coverage_")]
     names = [name for name in _SHOWN if name in present] + (coverages if len(coverages) <= _MAX_COVERAGES else [])
-    table = Table(title=title, title_justify="left", caption="all measures: --json", caption_justify="left")
-    table.add_column("model", no_wrap=True)
-    table.add_column("split", no_wrap=True)
-    for name in names:
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(row["name"], row["split"], *(cell(row["metrics"], row["intervals"], name) for name in names))
-    return table
+    return rows_table(rows, names, title=title)

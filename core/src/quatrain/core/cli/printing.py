@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -10,6 +10,8 @@ import typer
 from quatrain.core.cli.options import print_json, verbosity
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from quatrain.core.jobs.report import JobReport
 
 
@@ -38,6 +40,21 @@ def cell(metrics: Mapping[str, float], intervals: Mapping[str, Any], name: str, 
         low, high = intervals[name]
         text += f" [{low:.3f}, {high:.3f}]"
     return text
+
+
+def rows_table(rows: Sequence[Mapping[str, Any]], names: Sequence[str], *, title: str, digits: int = 3) -> Table:
+    """Return the named measures of `evaluate`'s rows as a table, a line for each model and split."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", caption="all measures: --json", caption_justify="left")
+    table.add_column("model", no_wrap=True)
+    table.add_column("split", no_wrap=True)
+    for name in names:
+        table.add_column(name, justify="right")
+    for row in rows:
+        measures = (cell(row["metrics"], row["intervals"], name, digits=digits) for name in names)
+        table.add_row(row["name"], row["split"], *measures)
+    return table
 
 
 def print_plan_and_error(report: JobReport) -> None:
